@@ -1,0 +1,302 @@
+//! The fold: one capsule's state as its events make it.
+//!
+//! Invariants:
+//! * [`Capsule::apply`] is the only way in which state changes;
+//! * the same events give the same state, live or rebuilt, in one process or many;
+//! * an event that is refused changes nothing.
+
+use std::sync::Arc;
+
+use crate::cbor::DecodeError;
+use crate::decide::{Cache, weights};
+use crate::definition::{Definition, Problem};
+use crate::events::{Decided, Event, Installed, LearningChanged, OutcomeReceived, Status};
+use crate::learned::{Credit, Learned};
+use crate::program::{Overrides, Program};
+use crate::rejected::{Refusal, Rejected};
+use crate::tally::Tally;
+
+/// One version that was installed.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// The component's digest.
+    pub digest: String,
+    /// Its complete definition.
+    pub definition: Definition,
+}
+
+/// One capsule's state.
+#[derive(Debug)]
+pub struct Capsule {
+    versions: Vec<Version>,
+    overrides: Overrides,
+    program: Arc<Program>,
+    learned: Learned,
+    tally: Tally,
+    cache: Cache,
+}
+
+/// Why an event could not be folded: the journal and this version do not fit each other.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum FoldError {
+    /// The bytes are not the event that the header names.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The first event of a capsule has to install it.
+    #[error("a capsule begins with an installed event, not with {kind}")]
+    NotInstalled {
+        /// The event's type.
+        kind: &'static str,
+    },
+    /// The event was written for another capsule.
+    #[error("the event is of capsule {found:?}, folded into {expected:?}")]
+    OtherCapsule {
+        /// The capsule that is folded.
+        expected: String,
+        /// The capsule of the event.
+        found: String,
+    },
+    /// Versions are numbered without gaps.
+    #[error("version {found} was installed after version {last}")]
+    VersionGap {
+        /// The last version.
+        last: u32,
+        /// The event's version.
+        found: u32,
+    },
+    /// A recorded definition or override is not valid in this version of Capsa.
+    #[error("a recorded definition does not hold in this version: {}", .0.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Definition(Vec<Problem>),
+    /// An applied outcome without a reward.
+    #[error("an applied outcome has no reward")]
+    NoReward,
+}
+
+/// What an install would do to what was learned, in sentences for a person.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct InstallPlan {
+    /// The version it would become.
+    pub version: u32,
+    /// Whether these bytes are the current version already.
+    pub unchanged: bool,
+    /// What changes.
+    pub changes: Vec<String>,
+}
+
+impl Capsule {
+    /// The state after a capsule's first event.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`] if it is not an install, or its definition does not hold.
+    pub fn begin(event: &Event) -> Result<Self, FoldError> {
+        let Event::Installed(installed) = event else { return Err(FoldError::NotInstalled { kind: event.kind() }) };
+        if installed.version != 1 {
+            return Err(FoldError::VersionGap { last: 0, found: installed.version });
+        }
+        let definition = recorded(&installed.definition)?;
+        let mut learned = Learned::default();
+        learned.bump();
+        let program = Arc::new(Program::new(definition.clone(), &mut learned));
+        Ok(Self {
+            versions: vec![Version { digest: installed.digest.clone(), definition }],
+            overrides: Overrides::default(),
+            program,
+            learned,
+            tally: Tally::default(),
+            cache: Cache::default(),
+        })
+    }
+
+    /// Folds one more event. `at_ms` is the time in its header.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`]; the state is unchanged.
+    pub fn apply(&mut self, at_ms: u64, event: &Event) -> Result<(), FoldError> {
+        match event {
+            Event::Installed(installed) => self.installed(installed),
+            Event::LearningChanged(changed) => self.learning_changed(at_ms, changed),
+            Event::Decided(decided) => self.decided(decided),
+            Event::OutcomeReceived(outcome) => self.outcome_received(at_ms, outcome),
+        }
+    }
+
+    /// Folds a decision: as [`Capsule::apply`], for who holds it decoded.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError::OtherCapsule`].
+    pub fn decided(&mut self, decided: &Decided) -> Result<(), FoldError> {
+        self.same_capsule(&decided.capsule)?;
+        self.tally.decided(decided, self.program.max_contexts());
+        Ok(())
+    }
+
+    fn same_capsule(&self, found: &str) -> Result<(), FoldError> {
+        let expected = &self.program.definition.name;
+        if found == expected {
+            return Ok(());
+        }
+        Err(FoldError::OtherCapsule { expected: expected.clone(), found: found.to_owned() })
+    }
+
+    fn installed(&mut self, installed: &Installed) -> Result<(), FoldError> {
+        self.same_capsule(&installed.capsule)?;
+        if installed.version != self.version() + 1 {
+            return Err(FoldError::VersionGap { last: self.version(), found: installed.version });
+        }
+        let definition = recorded(&installed.definition)?;
+        // An override that the new file no longer allows must not make the install fail.
+        let in_force = self.overrides.apply(&definition).unwrap_or_else(|_| definition.clone());
+        self.versions.push(Version { digest: installed.digest.clone(), definition });
+        self.enforce(in_force);
+        Ok(())
+    }
+
+    fn learning_changed(&mut self, at_ms: u64, changed: &LearningChanged) -> Result<(), FoldError> {
+        self.same_capsule(&changed.capsule)?;
+        let overrides: Overrides = serde_json::from_str(&changed.overrides)
+            .map_err(|e| FoldError::Decode(DecodeError { what: "set of overrides", why: e.to_string() }))?;
+        let in_force = overrides.apply(&self.current().definition).map_err(FoldError::Definition)?;
+        let was_frozen = self.program.frozen();
+        self.overrides = overrides;
+        self.enforce(in_force);
+        if self.program.frozen() != was_frozen {
+            self.learned.freeze(self.program.frozen(), at_ms);
+        }
+        Ok(())
+    }
+
+    fn enforce(&mut self, in_force: Definition) {
+        self.program = Arc::new(Program::new(in_force, &mut self.learned));
+        self.learned.bump();
+        self.cache.clear();
+        self.evict();
+    }
+
+    fn outcome_received(&mut self, at_ms: u64, outcome: &OutcomeReceived) -> Result<(), FoldError> {
+        self.same_capsule(&outcome.capsule)?;
+        if outcome.status == Status::Applied {
+            let reward = outcome.reward.ok_or(FoldError::NoReward)?;
+            let credit = Credit { key: &outcome.key, options: &outcome.made.0, reward, at_ms };
+            self.learned.learn(credit, self.program.definition.decay, &self.program.learners());
+            self.evict();
+        }
+        self.tally.received(outcome);
+        Ok(())
+    }
+
+    fn evict(&mut self) {
+        let Self { learned, cache, tally, program, .. } = self;
+        learned.limit(program.max_contexts(), program.definition.decay, |key| {
+            cache.forget(key);
+            tally.traffic.remove(key);
+        });
+    }
+
+    /// What installing this definition with this digest would do.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::InstallConflict`] if contexts or reward change while there is history: what was
+    /// learned would mean something else.
+    pub fn plan(&self, digest: &str, filled: &Definition) -> Result<InstallPlan, Rejected> {
+        let current = self.current();
+        if current.digest == digest {
+            return Ok(InstallPlan { version: self.version(), unchanged: true, changes: Vec::new() });
+        }
+        let old = &current.definition;
+        let history = self.tally.decisions > 0 || self.tally.feedback.applied > 0;
+        let mut changes = Vec::new();
+        let differs = [
+            ("contexts", old.contexts != filled.contexts),
+            ("reward", old.reward != filled.reward),
+            ("reward_range", old.reward_range != filled.reward_range),
+        ];
+        for (what, _) in differs.iter().filter(|(_, differs)| *differs) {
+            if history {
+                return Err(Rejected::new(
+                    Refusal::InstallConflict,
+                    format!("/{what}"),
+                    &filled.name,
+                    format!("{what} differs from version {}, and {} has learned already", self.version(), filled.name),
+                    "install it under another name, or keep what was declared: re-valuing history is not supported yet",
+                ));
+            }
+            changes.push(format!("{what} changes; nothing was learned yet"));
+        }
+        for strategy in &filled.strategies {
+            let Some(before) = old.strategies.iter().find(|before| before.name == strategy.name) else {
+                changes.push(format!("strategy {} is new: it starts from the prior", strategy.name));
+                continue;
+            };
+            for option in strategy.options.iter().filter(|option| !before.options.contains(option)) {
+                changes.push(format!("option {option} of {} is new: it starts from the prior", strategy.name));
+            }
+            for option in before.options.iter().filter(|option| !strategy.options.contains(option)) {
+                changes.push(format!(
+                    "option {option} of {} is no longer offered: what it learned is kept",
+                    strategy.name
+                ));
+            }
+        }
+        for strategy in old.strategies.iter().filter(|old| !filled.strategies.iter().any(|new| new.name == old.name)) {
+            changes.push(format!("strategy {} is gone: what it learned is kept", strategy.name));
+        }
+        if changes.is_empty() {
+            changes.push("options, contexts and reward stay as they are: everything learned stays in use".to_owned());
+        }
+        Ok(InstallPlan { version: self.version() + 1, unchanged: false, changes })
+    }
+
+    /// The weights of one key, over all strategies.
+    pub fn weights(&mut self, key: &str, now_ms: u64) -> Vec<f64> {
+        weights(&self.program, &self.learned, &mut self.cache, key, now_ms)
+    }
+
+    /// Everything that a decision reads.
+    pub fn for_decision(&mut self) -> (&Program, &Learned, &mut Cache) {
+        (&self.program, &self.learned, &mut self.cache)
+    }
+
+    /// The number of the current version, from 1.
+    pub fn version(&self) -> u32 {
+        self.versions.len() as u32
+    }
+
+    /// The current version.
+    pub fn current(&self) -> &Version {
+        self.versions.last().expect("begins with an install")
+    }
+
+    /// A version by its number.
+    pub fn version_at(&self, number: u32) -> Option<&Version> {
+        self.versions.get((number as usize).checked_sub(1)?)
+    }
+
+    /// The program in force.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// The overrides in force.
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
+    /// What was learned.
+    pub fn learned(&self) -> &Learned {
+        &self.learned
+    }
+
+    /// What was counted.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+}
+
+fn recorded(definition: &str) -> Result<Definition, FoldError> {
+    let definition = Definition::from_json(definition.as_bytes()).map_err(FoldError::Definition)?;
+    definition.filled().map_err(FoldError::Definition)
+}

@@ -1,0 +1,36 @@
+//! The module `capsa._native`: extract, release the interpreter, call, convert.
+//!
+//! No rule of the domain lives here: it would be tested only from Python and used only there.
+//! One file per concept, one error table. `python/capsa/_native.pyi` is the manual page.
+
+mod author;
+mod capsule;
+mod convert;
+mod decision;
+mod errors;
+mod host;
+
+use pyo3::prelude::*;
+
+/// Native parts of Capsa.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("EVENT_SCHEMA", capsa_core::events::SCHEMA)?;
+    module.add_class::<host::Host>()?;
+    module.add_class::<host::Component>()?;
+    module.add_class::<capsule::Capsule>()?;
+    module.add_class::<decision::Decision>()?;
+    module.add_class::<decision::StrategyDecision>()?;
+    module.add_class::<decision::Suggestion>()?;
+    module.add_function(wrap_pyfunction!(author::compile_spec, module)?)?;
+    module.add_function(wrap_pyfunction!(author::spec_definition, module)?)?;
+    module.add_function(wrap_pyfunction!(author::spec_wat, module)?)?;
+    module.add_function(wrap_pyfunction!(author::inspect_component, module)?)?;
+    module.add_function(wrap_pyfunction!(author::filled_definition, module)?)?;
+    module.add_function(wrap_pyfunction!(capsule::encode_installed, module)?)?;
+    module.add_function(wrap_pyfunction!(capsule::encode_learning_changed, module)?)?;
+    module.add_function(wrap_pyfunction!(capsule::encode_outcome, module)?)?;
+    module.add_function(wrap_pyfunction!(convert::digest, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! The host: one engine with its pool of instances, shared by all threads of a process.
+//!
+//! Invariants:
+//! * the linker offers what `wit/capsule.wit` imports and nothing else;
+//! * every component that passes `world::check` fits into a slot of the pool, and no more calls
+//!   run than there are slots;
+//! * a forked child must not use its parent's host: the ticking thread is not there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::Linker;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::cache::{Cache, CacheDirError};
+use crate::call::CallState;
+use crate::log::log;
+use crate::settings::{HostSettings, Limits};
+use crate::slots::Slots;
+use crate::ticker::Ticker;
+use crate::world::LOG;
+
+/// Memories of one component, with those of components inside it. Each takes 4 GiB of address
+/// space (not of memory) in every slot of the pool, so that compiled code need not check bounds.
+pub(crate) const MEMORIES_PER_COMPONENT: u32 = 4;
+/// Tables of one component. Python guests, which link libraries inside, have about ten.
+pub(crate) const TABLES_PER_COMPONENT: u32 = 32;
+/// Elements of one table. The largest guest seen has about 20,000.
+const TABLE_ELEMENTS: usize = 100_000;
+/// wasmtime's own data about one instance.
+const INSTANCE_DATA_BYTES: usize = 16 << 20;
+
+/// Why a host cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A setting out of its range.
+    #[error("{setting} is {value}, it must be {range}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What is possible.
+        range: &'static str,
+    },
+    /// The cache directory is not safe or not usable.
+    #[error(transparent)]
+    CacheDir(#[from] CacheDirError),
+    /// The machine does not give what the engine needs.
+    #[error("the WebAssembly engine cannot start: {reason}")]
+    Engine {
+        /// What wasmtime or the system says.
+        reason: String,
+    },
+}
+
+/// Loads components and runs their calls.
+///
+/// Cheap to clone. A calling thread needs as much native stack as `stack_bytes` of the limits,
+/// and 256 KiB. After a fork the child must not use the host or its components.
+#[derive(Clone)]
+pub struct Host {
+    shared: Arc<Shared>,
+    linker: Arc<Linker<CallState>>,
+}
+
+/// What a host and its components have in common.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) limits: Limits,
+    pub(crate) instances: u32,
+    pub(crate) wait: Duration,
+    pub(crate) slots: Slots,
+    pub(crate) ticker: Ticker,
+    pub(crate) cache: Option<Cache>,
+}
+
+impl Host {
+    /// Starts an engine and its ticking thread.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if a setting is out of range, the cache directory is not this user's alone,
+    /// or the machine refuses address space or a thread.
+    pub fn new(settings: &HostSettings) -> Result<Host, HostError> {
+        check_settings(settings)?;
+        let engine = Engine::new(&engine_config(settings)).map_err(|error| engine_error(&error))?;
+        let cache = settings.cache_dir.as_deref().map(|dir| Cache::open(dir, &engine)).transpose()?;
+        let mut linker = Linker::new(&engine);
+        linker.root().func_wrap(LOG, log).map_err(|error| engine_error(&error))?;
+        let ticker = Ticker::start(engine.clone()).map_err(|error| HostError::Engine { reason: error.to_string() })?;
+        Ok(Host {
+            shared: Arc::new(Shared {
+                engine,
+                limits: settings.limits,
+                instances: settings.instances,
+                wait: settings.wait,
+                slots: Slots::new(settings.instances, settings.wait),
+                ticker,
+                cache,
+            }),
+            linker: Arc::new(linker),
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<CallState> {
+        &self.linker
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host")
+            .field("limits", &self.shared.limits)
+            .field("instances", &self.shared.instances)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_settings(settings: &HostSettings) -> Result<(), HostError> {
+    let wrong = |setting, value: &dyn std::fmt::Debug, range| {
+        Err(HostError::Setting { setting, value: format!("{value:?}"), range })
+    };
+    let limits = &settings.limits;
+    if !(1..=1000).contains(&settings.instances) {
+        return wrong("instances", &settings.instances, "1 to 1000");
+    }
+    if limits.deadline < Duration::from_millis(1) {
+        return wrong("deadline", &limits.deadline, "1 ms or more");
+    }
+    if !(64 << 10..=4 << 20).contains(&limits.stack_bytes) {
+        return wrong("stack_bytes", &limits.stack_bytes, "64 KiB to 4 MiB");
+    }
+    if !(64 << 10..=4 << 30).contains(&limits.memory_bytes) {
+        return wrong("memory_bytes", &limits.memory_bytes, "64 KiB to 4 GiB");
+    }
+    Ok(())
+}
+
+fn engine_config(settings: &HostSettings) -> Config {
+    let instances = settings.instances;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        // A counter only: what a component needs is limited by its instance data.
+        .total_core_instances(u32::MAX)
+        .max_core_instance_size(INSTANCE_DATA_BYTES)
+        .max_component_instance_size(INSTANCE_DATA_BYTES)
+        .total_memories(instances * MEMORIES_PER_COMPONENT)
+        .total_tables(instances * TABLES_PER_COMPONENT)
+        .max_memories_per_module(MEMORIES_PER_COMPONENT)
+        .max_tables_per_module(TABLES_PER_COMPONENT)
+        .table_elements(TABLE_ELEMENTS)
+        // What a call has dirtied is written back instead of unmapped, so that the next call has
+        // no page faults: 7 us a call instead of 12 (`examples/frame_cost.rs`). The kernel tells
+        // which pages those are (Linux 6.7 and later); older ones write all 64 KiB back, and
+        // unmap what lies behind: 8 us for a small guest, 18 for one with a megabyte of memory.
+        .linear_memory_keep_resident(64 << 10)
+        .table_keep_resident(16 << 10)
+        .pagemap_scan(Enabled::Auto);
+
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        .max_wasm_stack(settings.limits.stack_bytes)
+        // Both functions are pure: the same bits on any machine.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        // No guest needs it. Threads and garbage collection are not compiled in at all. Several
+        // memories must stay: wasmtime panics without them on a component made of components.
+        .wasm_memory64(false)
+        // Only backtraces would need it, and those are not compiled in.
+        .generate_address_map(false);
+    config
+}
+
+fn engine_error(error: &wasmtime::Error) -> HostError {
+    HostError::Engine { reason: format!("{error:#}") }
+}

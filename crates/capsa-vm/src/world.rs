@@ -1,0 +1,114 @@
+//! Is this component a decision capsule? What it exports, imports and needs.
+//!
+//! Invariants of a component that passes [`check`]:
+//! * it exports `frame` and `reward` with the types of `wit/capsule.wit`;
+//! * it imports functions from nowhere but the world, and its instances need no more than a pool slot has.
+
+use wasmtime::Engine;
+use wasmtime::component::types::{Component as ComponentType, ComponentFunc, ComponentItem};
+use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, Lift, Lower};
+
+use crate::call::{FrameParams, FrameResult, RewardParams, RewardResult};
+use crate::host::{MEMORIES_PER_COMPONENT, TABLES_PER_COMPONENT};
+use crate::load::LoadError;
+use crate::settings::Limits;
+
+const WASM_PAGE_BYTES: u64 = 64 << 10;
+
+/// The one function that the world offers.
+pub(crate) const LOG: &str = "log";
+
+/// The exports that calls go to.
+pub(crate) struct Exports {
+    pub(crate) frame: ComponentExportIndex,
+    pub(crate) reward: ComponentExportIndex,
+}
+
+/// Checks a compiled component against the world and the limits.
+pub(crate) fn check(engine: &Engine, component: &Component, limits: &Limits) -> Result<Exports, LoadError> {
+    check_needs(component, limits)?;
+    let ty = component.component_type();
+    check_imports(engine, &ty)?;
+    Ok(Exports {
+        frame: export::<FrameParams<'_>, FrameResult>(engine, component, &ty, "frame")?,
+        reward: export::<RewardParams<'_>, RewardResult>(engine, component, &ty, "reward")?,
+    })
+}
+
+fn check_imports(engine: &Engine, ty: &ComponentType) -> Result<(), LoadError> {
+    let refused = |import: String, kind: &'static str| Err(LoadError::RefusedImport { import, kind });
+    for (name, import) in ty.imports(engine) {
+        match import.ty {
+            // Its type is compared when it is linked.
+            ComponentItem::ComponentFunc(_) if name == LOG => {}
+            ComponentItem::Type(_) => {}
+            ComponentItem::ComponentInstance(instance) => {
+                for (inner, export) in instance.exports(engine) {
+                    if !matches!(export.ty, ComponentItem::Type(_)) {
+                        return refused(format!("{name}#{inner}"), kind(&export.ty));
+                    }
+                }
+            }
+            other => return refused(name.to_owned(), kind(&other)),
+        }
+    }
+    Ok(())
+}
+
+fn export<P, R>(
+    engine: &Engine,
+    component: &Component,
+    ty: &ComponentType,
+    name: &'static str,
+) -> Result<ComponentExportIndex, LoadError>
+where
+    P: ComponentNamedList + Lower,
+    R: ComponentNamedList + Lift,
+{
+    let wrong = |reason: String| LoadError::WrongExport { export: name, reason };
+    let export = ty.get_export(engine, name).ok_or(LoadError::MissingExport { export: name })?;
+    let func: ComponentFunc = match export.ty {
+        ComponentItem::ComponentFunc(func) => func,
+        other => return Err(wrong(format!("it is {}, not a function", with_article(kind(&other))))),
+    };
+    if func.async_() {
+        return Err(wrong("it is async".to_owned()));
+    }
+    func.typecheck::<P, R>(&ty.instance_type()).map_err(|error| wrong(format!("{error:#}")))?;
+    component.get_export_index(None, name).ok_or(LoadError::MissingExport { export: name })
+}
+
+fn check_needs(component: &Component, limits: &Limits) -> Result<(), LoadError> {
+    // `None` means imported modules, which `check_imports` refuses next.
+    let Some(needs) = component.resources_required() else { return Ok(()) };
+    let needed_bytes = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(WASM_PAGE_BYTES);
+    if needed_bytes > limits.memory_bytes as u64 {
+        return Err(LoadError::MemoryTooLarge { needs: needed_bytes, limit: limits.memory_bytes });
+    }
+    for (what, needs, limit) in
+        [("memories", needs.num_memories, MEMORIES_PER_COMPONENT), ("tables", needs.num_tables, TABLES_PER_COMPONENT)]
+    {
+        if needs > limit {
+            return Err(LoadError::TooDemanding {
+                reason: format!("it has {needs} {what}, at most {limit} are possible"),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn kind(item: &ComponentItem) -> &'static str {
+    match item {
+        ComponentItem::ComponentFunc(_) | ComponentItem::CoreFunc(_) => "function",
+        ComponentItem::Module(_) => "core module",
+        ComponentItem::Component(_) => "component",
+        ComponentItem::ComponentInstance(_) => "instance",
+        ComponentItem::Type(_) => "type",
+        ComponentItem::Resource(_) => "resource",
+    }
+}
+
+fn with_article(kind: &str) -> String {
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {kind}")
+}

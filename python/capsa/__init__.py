@@ -1,0 +1,46 @@
+"""Capsa: sandboxed capsules that decide, and learn from feedback.
+
+```python
+import capsa
+
+router = capsa.open().install("router.yaml")
+decision = router.decide({"task_type": "legal"})
+router.feedback(decision.id, reward=1.0)
+```
+"""
+
+from capsa import errors
+from capsa._native import Decision, __version__
+from capsa.decisions import (
+    AsyncCapsule,
+    AsyncStore,
+    Capsule,
+    ContextMemory,
+    Feedback,
+    InstallResult,
+    Job,
+    Report,
+    Store,
+    Tenant,
+)
+from capsa.decisions import open_store as open  # noqa: A004 - users write capsa.open
+from capsa.errors import *  # noqa: F403 - every error is part of the API
+from capsa.errors import CapsaError
+
+__all__ = [
+    "AsyncCapsule",
+    "AsyncStore",
+    "Capsule",
+    "CapsaError",
+    "ContextMemory",
+    "Decision",
+    "Feedback",
+    "InstallResult",
+    "Job",
+    "Report",
+    "Store",
+    "Tenant",
+    "__version__",
+    "errors",
+    "open",
+]

@@ -1,0 +1,524 @@
+"""The native parts: specs, the sandbox, and one capsule's state.
+
+Everything here is an inside door: `capsa.open` and what it gives are the public one. Times are milliseconds
+since 1970, UTC. Errors are those of `capsa.errors`.
+"""
+
+from typing import Any, Final, Self, TypedDict, final
+
+__all__ = [
+    "EVENT_SCHEMA",
+    "Capsule",
+    "Component",
+    "Decision",
+    "Host",
+    "StrategyDecision",
+    "Suggestion",
+    "__version__",
+    "compile_spec",
+    "digest",
+    "encode_installed",
+    "encode_learning_changed",
+    "encode_outcome",
+    "filled_definition",
+    "inspect_component",
+    "spec_definition",
+    "spec_wat",
+]
+
+__version__: Final[str]
+
+#: The version of the event format.
+EVENT_SCHEMA: Final[int]
+
+class _Facts(TypedDict):
+    kind: str
+    digest: str
+    size_bytes: int
+    imports: list[str]
+    exports: list[str]
+    world: str | None
+    definition: str | None
+    definition_error: str | None
+
+class _Plan(TypedDict):
+    version: int
+    unchanged: bool
+    changes: list[str]
+
+class _ContextRow(TypedDict):
+    context_key: str
+    weights: dict[str, list[float]]
+    decisions: int
+    rewards: int
+    updated_at_ms: int
+
+def compile_spec(source: str) -> bytes:
+    """Compiles a YAML spec to a component of the `decision` world.
+
+    The same spec gives the same bytes on every machine.
+
+    Raises:
+        InvalidSpec: With every problem of the spec.
+    """
+
+def spec_definition(source: str) -> str:
+    """The definition that a YAML spec declares, as JSON; defaults are not written down.
+
+    Raises:
+        InvalidSpec: With every problem of the spec.
+    """
+
+def spec_wat(source: str) -> str:
+    """The readable WebAssembly text that a YAML spec compiles to.
+
+    Raises:
+        InvalidSpec: With every problem of the spec.
+    """
+
+def inspect_component(component: bytes) -> _Facts:
+    """What a component is, imports, exports and declares. Nothing of it is run.
+
+    Raises:
+        InvalidCapsule: It is not valid WebAssembly.
+    """
+
+def filled_definition(definition: str) -> str:
+    """A definition with every default written down, both as JSON.
+
+    Raises:
+        InvalidCapsule: The definition does not hold.
+    """
+
+def digest(bytes: bytes) -> str:
+    """``b2:`` and the BLAKE2b-256 digest of some bytes, in hexadecimal."""
+
+def encode_installed(capsule: str, version: int, digest: str, size_bytes: int, definition: str) -> bytes:
+    """The payload of an ``installed`` event."""
+
+def encode_learning_changed(capsule: str, changed: list[str], overrides: str) -> bytes:
+    """The payload of a ``learning_changed`` event; `overrides` is JSON."""
+
+def encode_outcome(
+    *,
+    capsule: str,
+    capsule_version: int,
+    key: str,
+    made: dict[str, str],
+    status: str,
+    metrics: dict[str, float],
+    id: bytes | None = None,
+    taken: dict[str, str] | None = None,
+    reward: float | None = None,
+    delay_ms: int | None = None,
+) -> bytes:
+    """The payload of an ``outcome_received`` event.
+
+    Args:
+        capsule: The capsule's name.
+        capsule_version: The version of the decision.
+        key: The context key that is credited.
+        made: The credited option by strategy; empty where none was carried out.
+        status: ``applied``, ``pending``, ``late``, ``frozen`` or ``kept``.
+        metrics: The metrics of this post.
+        id: The decision's nonce, 16 bytes.
+        taken: What the caller said was carried out, if it differs from the answer.
+        reward: The reward, once it is known.
+        delay_ms: From decision to this post.
+    """
+
+@final
+class Host:
+    """A WebAssembly engine that runs capsules; one per store.
+
+    Every call gets a fresh instance with limits on processor time, memory, stack and output. Not to be used
+    after a fork.
+    """
+
+    def __new__(cls, *, cache_dir: str | None = None) -> Self:
+        """Starts an engine.
+
+        Args:
+            cache_dir: A folder of our own for compiled components.
+
+        Raises:
+            HostFault: The engine cannot be started, or others can write to `cache_dir`.
+        """
+
+    def load(self, component: bytes) -> Component:
+        """Checks and compiles a component, or takes it from the cache.
+
+        Raises:
+            InvalidCapsule: It is not a component of the `decision` world, or imports something else.
+        """
+
+@final
+class Component:
+    """A component that is ready to be called."""
+
+    @property
+    def digest(self) -> str:
+        """``b2:`` and its BLAKE2b-256 digest."""
+
+    def frame(self, input: dict[str, Any]) -> list[dict[str, Any]]:
+        """Calls the guest's `frame` alone: the choices with their keys, as the guest gave them.
+
+        Raises:
+            InvalidField: The input cannot be flattened.
+            CapsuleRefused: The capsule answered with an error of its own.
+            CapsuleFailure: The capsule failed.
+        """
+
+    def reward(
+        self, outcome: dict[str, Any], made: list[tuple[str, str, str, float | None]] = ...
+    ) -> float:
+        """Calls the guest's `reward` alone; `made` is (strategy, option, key, propensity).
+
+        Raises:
+            InvalidField: The outcome cannot be flattened.
+            CapsuleRefused: The capsule answered with an error of its own.
+            CapsuleFailure: The capsule failed.
+        """
+
+@final
+class Capsule:
+    """One capsule: its component and its folded state. Safe to use from many threads."""
+
+    def __new__(cls, tenant: str, job: str, component: Component, payload: bytes) -> Self:
+        """The state after a capsule's first event, whose payload is given.
+
+        Raises:
+            JournalMismatch: It is not an ``installed`` event, or does not hold in this version.
+        """
+
+    def apply(self, kind: str, time_ms: int, payload: bytes, component: Component | None = None) -> None:
+        """Folds one event; an install brings its component.
+
+        Raises:
+            JournalMismatch: The event does not fit the state, which is unchanged.
+        """
+
+    def apply_decided(self, decision: Decision) -> None:
+        """Folds a decision without decoding it again."""
+
+    def decide(
+        self,
+        nonce: bytes,
+        now_ms: int,
+        input: dict[str, Any] | None,
+        *,
+        context_key: str | None = None,
+        options: object = None,
+        current: object = None,
+    ) -> Decision:
+        """Frames the input in the sandbox and draws. Changes nothing: fold the decision's record.
+
+        Args:
+            nonce: 16 bytes that name the decision and its random numbers.
+            now_ms: The time of the decision.
+            input: JSON values by name.
+            context_key: 1 to 256 bytes.
+            options: A list of names or numbers, or such lists by strategy.
+            current: A name or number, or one by strategy.
+
+        Raises:
+            InvalidRequest: What is sent does not fit.
+            CapsuleRefused: The capsule answered with an error of its own.
+            CapsuleFailure: The capsule failed.
+        """
+
+    def read_decision(self, payload: bytes) -> Decision:
+        """The decision of a ``decided`` event.
+
+        Raises:
+            JournalMismatch: It is not such a payload.
+        """
+
+    def metrics(self, outcome: dict[str, Any]) -> dict[str, float]:
+        """An outcome's metrics as numbers; a flag is 1 or 0.
+
+        Raises:
+            InvalidField: A value is not a finite number.
+        """
+
+    def parts(self, outcome: dict[str, Any]) -> dict[str, float] | None:
+        """Each metric's share of the reward; ``None`` where no metrics are declared.
+
+        Raises:
+            UnknownMetric: A metric is not declared.
+            MetricOutOfRange: A metric is outside its scale.
+            InvalidField: A value is not a finite number.
+        """
+
+    @property
+    def declared_metrics(self) -> list[str] | None:
+        """The declared metrics, sorted; ``None`` where none are declared."""
+
+    def check_reward(self, reward: object) -> float:
+        """A plain reward as a number.
+
+        Raises:
+            RewardOutOfRange: It is outside ``reward_range``.
+            InvalidField: It is not a finite number.
+        """
+
+    def check_key(self, context_key: str) -> None:
+        """Checks a context key that a caller gave.
+
+        Raises:
+            InvalidField: It does not have 1 to 256 bytes.
+        """
+
+    def value(
+        self, decision: Decision, outcome: dict[str, float], taken: dict[str, str] | None = None
+    ) -> tuple[float, list[tuple[str, str]]]:
+        """Values an outcome in the sandbox; also gives what the capsule logged, as (level, line).
+
+        Raises:
+            CapsuleRefused: The capsule answered with an error of its own.
+            CapsuleFailure: The capsule failed, or its reward is outside ``reward_range``.
+        """
+
+    def pick(self, field: str, named: object, version: int | None = None) -> dict[str, str]:
+        """The names of one option of every strategy, in a version of the capsule.
+
+        Raises:
+            UnknownOption: No option has this name or number.
+            UnknownStrategy: No strategy has this name.
+            InvalidField: A strategy is left out.
+        """
+
+    def pick_one(self, strategy: object, option: object) -> tuple[str, str]:
+        """The names of a strategy and one of its options.
+
+        Raises:
+            UnknownOption: No option has this name or number.
+            UnknownStrategy: No strategy has this name or number.
+            InvalidField: The strategy is missing, and there are several.
+        """
+
+    def plan(self, digest: str, definition: str) -> _Plan:
+        """What installing a component with this digest and definition would do.
+
+        Raises:
+            InstallConflict: It would make what was learned mean something else.
+        """
+
+    def check_overrides(self, overrides: str) -> None:
+        """Checks the operator's overrides, as JSON, against the file.
+
+        Raises:
+            InvalidField: The result would not hold.
+        """
+
+    @property
+    def version(self) -> int:
+        """The number of the installed version, from 1."""
+
+    @property
+    def component_digest(self) -> str:
+        """The digest of the installed component."""
+
+    @property
+    def definition(self) -> str:
+        """The installed definition, complete, as JSON."""
+
+    @property
+    def definition_in_force(self) -> str:
+        """The definition with the operator's overrides, as JSON."""
+
+    @property
+    def overrides(self) -> str:
+        """The operator's overrides, as JSON."""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing is learned or explored."""
+
+    @property
+    def learner_version(self) -> int:
+        """How many events have changed how this capsule decides."""
+
+    def weights(self, context_key: str, now_ms: int) -> dict[str, list[float]]:
+        """The weights of one context by strategy, in option order; each list sums to 1."""
+
+    def contexts(self, now_ms: int, *, after: str | None = None, limit: int = 100) -> list[_ContextRow]:
+        """A page of contexts in the order of their keys' bytes, from after a key."""
+
+    def counts(self) -> dict[str, Any]:
+        """What a report counts."""
+
+    def mean_weights(self, now_ms: int) -> dict[str, list[float]]:
+        """The mean weights over contexts, by their traffic."""
+
+    def state(self) -> bytes:
+        """What was learned, as deterministic CBOR."""
+
+    @property
+    def state_hash(self) -> str:
+        """The digest of `state`."""
+
+@final
+class Decision:
+    """One decision. In every mode the application does what stands in `option` or `choices`.
+
+    Attributes of a single strategy are ``None`` where the capsule has several: use `choices` and `decisions`.
+    """
+
+    @property
+    def id(self) -> str | None:
+        """Opaque, at most 255 characters; ``None`` with mode off, where nothing is recorded."""
+
+    @property
+    def capsule(self) -> str:
+        """The capsule's name."""
+
+    @property
+    def capsule_version(self) -> int:
+        """The version that decided."""
+
+    @property
+    def tenant(self) -> str:
+        """The tenant's name."""
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+
+    @property
+    def mode(self) -> str:
+        """``off``, ``shadow`` or ``live``."""
+
+    @property
+    def context_key(self) -> str:
+        """The context key."""
+
+    @property
+    def context_key_from(self) -> str:
+        """``input`` if the capsule computed it, ``request`` if the caller gave it."""
+
+    @property
+    def strategy_id(self) -> int | None:
+        """The number of the only strategy."""
+
+    @property
+    def strategy(self) -> str | None:
+        """The name of the only strategy."""
+
+    @property
+    def option(self) -> int | None:
+        """The number of the option to carry out."""
+
+    @property
+    def option_name(self) -> str | None:
+        """The name of the option to carry out."""
+
+    @property
+    def propensity(self) -> float | None:
+        """The probability with which the answer was drawn, all strategies together; ``None`` in shadow and off."""
+
+    @property
+    def reason(self) -> str:
+        """``learned``, ``explored``, ``frozen``, ``baseline``, ``current`` or ``only_option``."""
+
+    @property
+    def probabilities(self) -> list[float] | None:
+        """The distribution that was drawn from, in option order: 0 for what was not allowed, sums to 1."""
+
+    @property
+    def suggested(self) -> Suggestion | None:
+        """In shadow: what the learner would have done."""
+
+    @property
+    def decisions(self) -> list[StrategyDecision]:
+        """One entry for each strategy, in declared order."""
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The option to carry out, by strategy."""
+
+    @property
+    def learner_version(self) -> int:
+        """The learner version that was read."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What deserves a look, such as a missing field."""
+
+    @property
+    def log(self) -> list[tuple[str, str]]:
+        """What the capsule logged, as (level, line)."""
+
+    @property
+    def deadline_ms(self) -> int:
+        """When feedback is too late to be learned."""
+
+    @property
+    def nonce(self) -> bytes:
+        """16 bytes: the id and the seed of the draw."""
+
+    @property
+    def payload(self) -> bytes:
+        """The payload of its ``decided`` event; empty with mode off."""
+
+    def draw_again(self) -> int | None:
+        """Draws again from the recorded distribution: the number of the option that was drawn.
+
+        ``None`` for several strategies, whose joint distribution is not recorded, and for mode off.
+        """
+
+@final
+class StrategyDecision:
+    """One strategy's part of a decision."""
+
+    @property
+    def strategy_id(self) -> int:
+        """The strategy's number."""
+
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+
+    @property
+    def option(self) -> int:
+        """The number of the option to carry out."""
+
+    @property
+    def option_name(self) -> str:
+        """Its name."""
+
+    @property
+    def propensity(self) -> float | None:
+        """The probability of this option; a marginal where there are several strategies."""
+
+    @property
+    def names(self) -> list[str]:
+        """The options' names, in order."""
+
+    @property
+    def probabilities(self) -> list[float] | None:
+        """The distribution; a marginal where there are several strategies."""
+
+@final
+class Suggestion:
+    """What the learner would have done in shadow."""
+
+    @property
+    def option(self) -> int | None:
+        """The number of the option, with one strategy."""
+
+    @property
+    def option_name(self) -> str | None:
+        """Its name, with one strategy."""
+
+    @property
+    def propensity(self) -> float:
+        """The probability with which it was drawn, all strategies together."""
+
+    @property
+    def reason(self) -> str:
+        """Why, as in `Decision.reason`."""
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The options by strategy."""

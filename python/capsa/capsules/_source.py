@@ -1,0 +1,81 @@
+"""From a YAML spec or a component to something that can be installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from capsa import _native
+from capsa.errors import InvalidCapsule
+
+_WASM_MAGIC: Final = b"\0asm"
+
+#: Largest source that is read, in bytes.
+MAX_SOURCE_BYTES: Final = 64 * 1024 * 1024
+
+
+class CapsuleSource(msgspec.Struct, frozen=True):
+    """A component with what it declares.
+
+    Attributes:
+        name: The capsule's name.
+        component: The component's bytes.
+        digest: ``b2:`` and the BLAKE2b-256 digest of the component.
+        definition: The definition with every default written down, as JSON.
+    """
+
+    name: str
+    component: bytes
+    digest: str
+    definition: str
+
+
+def read_source(source: str | Path | bytes) -> CapsuleSource:
+    """Reads a capsule from a file, from YAML text or from a component's bytes.
+
+    Args:
+        source: A path (a `Path`, or text without a line break), YAML text, or the bytes of a component
+            or of YAML.
+
+    Raises:
+        InvalidSpec: YAML that does not hold.
+        InvalidCapsule: Bytes that are neither YAML nor a component that declares what it is.
+        OSError: A file that cannot be read.
+    """
+    if isinstance(source, str):
+        # YAML for a capsule has at least a name and options, so it has several lines.
+        data = source.encode() if "\n" in source else _read_file(Path(source))
+    elif isinstance(source, Path):
+        data = _read_file(source)
+    else:
+        data = source
+    component = data if data.startswith(_WASM_MAGIC) else _compile(data)
+    facts = _native.inspect_component(component)
+    if facts["kind"] != "a component":
+        raise InvalidCapsule(f"this is {facts['kind']}, not a component", remedy="wrap it as a component")
+    if facts["definition"] is None:
+        raise InvalidCapsule(str(facts["definition_error"]), pointer="/definition")
+    definition = _native.filled_definition(facts["definition"])
+    return CapsuleSource(json.loads(definition)["name"], component, facts["digest"], definition)
+
+
+def _read_file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_SOURCE_BYTES + 1)
+    if len(data) > MAX_SOURCE_BYTES:
+        raise InvalidCapsule(f"{path} has more than {MAX_SOURCE_BYTES} bytes")
+    return data
+
+
+def _compile(data: bytes) -> bytes:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidCapsule(
+            f"neither a component nor text: byte {error.start} is not UTF-8",
+            remedy="send a WebAssembly component or a YAML spec",
+        ) from None
+    return _native.compile_spec(text)

@@ -1,0 +1,123 @@
+"""What the calls answer, but for `Decision`, which is native."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class StrategyFeedback(msgspec.Struct, frozen=True, kw_only=True):
+    """What one feedback did to one strategy.
+
+    Attributes:
+        strategy_id: The strategy's number.
+        strategy: Its name.
+        option: The number of the option that was credited; ``None`` where it is no longer offered.
+        option_name: Its name.
+        before: The weights of this context before, in option order; they sum to 1.
+        after: The weights of this context afterwards.
+    """
+
+    strategy_id: int
+    strategy: str
+    option: int | None
+    option_name: str
+    before: list[float]
+    after: list[float]
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one feedback.
+
+    Attributes:
+        decision_id: The decision; ``None`` for the explicit form.
+        status: ``applied``, ``pending``, ``repeated``, ``late``, ``frozen``, or ``kept`` (nothing of ours was
+            carried out). There is nothing to send again in any of them.
+        reward: The reward, once every declared metric is there.
+        parts: Each metric's share of the reward; empty for a plain reward.
+        missing: Declared metrics that are awaited.
+        context_key: The context that was credited.
+        decisions: One entry for each strategy.
+        learner_version: The learner version afterwards.
+        sequence: The position of the event in the journal.
+    """
+
+    decision_id: str | None
+    status: str
+    reward: float | None
+    parts: dict[str, float]
+    missing: list[str]
+    context_key: str
+    decisions: list[StrategyFeedback]
+    learner_version: int
+    sequence: int
+
+    @property
+    def strategy(self) -> str | None:
+        """The strategy of a capsule with one."""
+        return self.decisions[0].strategy if len(self.decisions) == 1 else None
+
+    @property
+    def option(self) -> int | None:
+        """The credited option's number, with one strategy."""
+        return self.decisions[0].option if len(self.decisions) == 1 else None
+
+    @property
+    def option_name(self) -> str | None:
+        """The credited option's name, with one strategy."""
+        return self.decisions[0].option_name if len(self.decisions) == 1 else None
+
+    @property
+    def before(self) -> list[float] | None:
+        """The weights before, with one strategy."""
+        return self.decisions[0].before if len(self.decisions) == 1 else None
+
+    @property
+    def after(self) -> list[float] | None:
+        """The weights afterwards, with one strategy."""
+        return self.decisions[0].after if len(self.decisions) == 1 else None
+
+
+class ContextMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What one context key has learned.
+
+    Attributes:
+        context_key: The key.
+        weights: The weights by strategy, in option order.
+        names: The options by strategy.
+        decisions: How many decisions were made in it.
+        rewards: How many feedbacks it has learned from.
+        updated_at: The time of the last one, RFC 3339.
+    """
+
+    context_key: str
+    weights: dict[str, list[float]]
+    names: dict[str, list[str]]
+    decisions: int
+    rewards: int
+    updated_at: str
+
+
+class InstallResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What an install did, or would do.
+
+    Attributes:
+        capsule: The capsule's name.
+        version: The host's number of the version.
+        digest: The component's digest.
+        unchanged: Whether these bytes were the current version already.
+        changes: What it means for what was learned, in sentences.
+    """
+
+    capsule: str
+    version: int
+    digest: str
+    unchanged: bool
+    changes: list[str]
+
+
+def to_json(answer: msgspec.Struct) -> dict[str, Any]:
+    """An answer as plain values, names as in Python."""
+    values: dict[str, Any] = msgspec.to_builtins(answer)
+    return values

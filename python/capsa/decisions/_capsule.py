@@ -1,0 +1,296 @@
+"""A capsule of a store: decide, feedback, and what there is to read."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from capsa import _native
+from capsa.decisions import _feedback, _learning, _report
+from capsa.decisions._answers import ContextMemory, Feedback, StrategyFeedback
+from capsa.decisions._feedback import AS_ANSWERED, OptionLike, Recorded, Repeated, _Unset
+from capsa.decisions._fold import CapsuleState, Decoded
+from capsa.decisions._ledger import Row
+from capsa.errors import InvalidField
+
+if TYPE_CHECKING:
+    from capsa._native import Decision
+    from capsa.decisions._report import Report
+    from capsa.decisions._store import Store
+
+_log = logging.getLogger("capsa.capsule")
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+#: Most contexts in one page.
+MAX_PAGE = 1000
+
+
+class Capsule:
+    """An installed capsule. Safe to use from many threads.
+
+    Made by `Store.install` and `Store.capsule`.
+    """
+
+    def __init__(self, store: Store, place: tuple[str, str, str]) -> None:
+        self._store = store
+        self._place = place
+
+    @property
+    def name(self) -> str:
+        """The capsule's name."""
+        return self._place[2]
+
+    @property
+    def version(self) -> int:
+        """The host's number of the installed version, from 1."""
+        return self._state().native.version
+
+    def decide(
+        self,
+        input: Mapping[str, Any] | None = None,
+        *,
+        context_key: str | None = None,
+        options: Sequence[str | int] | Mapping[str, Sequence[str | int]] | None = None,
+        current: OptionLike | None = None,
+    ) -> Decision:
+        """Chooses an option for one input.
+
+        Args:
+            input: What the capsule looks at: JSON values by name, at most 64 KiB, nested at most 16 deep.
+            context_key: 1 to 256 bytes. If given it is the key, and the declared contexts are not looked at.
+            options: Only these are allowed this time, by name or number; by strategy where there are several.
+            current: What the application would do by itself: answered in shadow. It must be allowed.
+
+        Raises:
+            InvalidRequest: What is sent does not fit; nothing was decided.
+            CapsuleRefused: The capsule answered with an error of its own.
+            CapsuleFailure: The capsule failed; other capsules go on.
+        """
+        store = self._store
+        state = self._state()
+        if input is not None and not isinstance(input, dict):
+            input = self._as_dict(input, "/input")
+        now_ms = store._now_ms()
+        if options is not None:
+            options = _plain_collection(options)
+        if current is not None and isinstance(current, Mapping):
+            current = dict(current)
+        decision = state.native.decide(
+            store._nonces.take(now_ms), now_ms, input, context_key=context_key, options=options, current=current
+        )
+        if decision.log:
+            self._write_log(decision.log)
+        if decision.id is not None:
+            with store._lock:
+                store._record(self._place, "decided", now_ms, decision.payload, Decoded(decision=decision))
+        return decision
+
+    def feedback(
+        self,
+        decision_id: str | None = None,
+        *,
+        outcome: Mapping[str, float | bool] | None = None,
+        reward: float | None = None,
+        taken: OptionLike | None | _Unset = AS_ANSWERED,
+        strategy: str | int | None = None,
+        option: str | int | None = None,
+        context_key: str | None = None,
+    ) -> Feedback:
+        """Reports what came of a decision. The same content again changes nothing.
+
+        Args:
+            decision_id: The decision's id.
+            outcome: Metrics by name; they may come in several posts, each metric once.
+            reward: One number within ``reward_range`` instead.
+            taken: What was really carried out, if not the answered option; ``None`` = nothing of ours.
+            strategy: Without an id: the strategy of a choice that was not asked for here.
+            option: Without an id: the option that was chosen.
+            context_key: Without an id: the context it was chosen in.
+
+        Raises:
+            InvalidRequest: What is sent does not fit the definition; nothing has changed.
+            UnknownDecision: No decision of this capsule has this id.
+            FeedbackConflict: It contradicts an earlier post; nothing has changed.
+        """
+        state = self._state()
+        if decision_id is None:
+            if option is None:
+                raise InvalidField(
+                    "neither a decision nor an option is named",
+                    pointer="/decisionId",
+                    remedy="send decisionId, or strategyId, option, reward and contextKey",
+                )
+            return self._explicit(state, strategy, option, reward, context_key, outcome, taken)
+        if not (strategy is None and option is None and context_key is None):
+            raise InvalidField(
+                "strategy, option and context_key stand with a decision id",
+                pointer="/option",
+                remedy="leave them out; say with taken what was carried out",
+            )
+        store = self._store
+        while True:
+            now_ms = store._now_ms()
+            row, posted = _feedback.by_decision(state, now_ms, decision_id, outcome, reward, taken)
+            posts = row.posts
+            with store._lock:
+                if isinstance(posted, Repeated):
+                    state.repeated += 1
+                    assert row.answer is not None
+                    return msgspec.structs.replace(row.answer, status="repeated")
+                if row.posts != posts:
+                    # Somebody else reported on this decision meanwhile: work it out again.
+                    continue
+                answer = self._record_outcome(state, now_ms, decision_id, posted)
+                row.answer = answer
+                return answer
+
+    def _explicit(
+        self,
+        state: CapsuleState,
+        strategy: str | int | None,
+        option: str | int,
+        reward: float | None,
+        context_key: str | None,
+        outcome: object,
+        taken: object,
+    ) -> Feedback:
+        if outcome is not None or taken is not AS_ANSWERED:
+            raise InvalidField(
+                "outcome and taken need a decision id",
+                pointer="/outcome" if outcome is not None else "/taken",
+                remedy="send a reward, or the id of the decision",
+            )
+        posted = _feedback.explicit(state, strategy, option, reward, context_key, self.name)
+        with self._store._lock:
+            return self._record_outcome(state, self._store._now_ms(), None, posted)
+
+    def _record_outcome(
+        self, state: CapsuleState, now_ms: int, decision_id: str | None, posted: Recorded
+    ) -> Feedback:
+        """Writes the event and makes the answer. The store's lock is held."""
+        native, fields = state.native, posted.event
+        key = fields["key"]
+        if posted.log:
+            self._write_log(posted.log)
+        before = native.weights(key, now_ms)
+        payload = _native.encode_outcome(**fields)
+        event = self._store._record(self._place, "outcome_received", now_ms, payload, Decoded(outcome=fields))
+        after = native.weights(key, now_ms) if fields["status"] == "applied" else before
+        names = {strategy["name"]: strategy["options"] for strategy in json.loads(native.definition)["strategies"]}
+        decisions = [
+            StrategyFeedback(
+                strategy_id=list(names).index(strategy),
+                strategy=strategy,
+                option=names[strategy].index(option) if option in names[strategy] else None,
+                option_name=option,
+                before=before[strategy],
+                after=after[strategy],
+            )
+            for strategy, option in fields["made"].items()
+            if strategy in names
+        ]
+        return Feedback(
+            decision_id=decision_id,
+            status=fields["status"],
+            reward=fields["reward"],
+            parts=posted.parts,
+            missing=posted.missing,
+            context_key=key,
+            decisions=decisions,
+            learner_version=native.learner_version,
+            sequence=event.sequence,
+        )
+
+    def report(self) -> Report:
+        """What is chosen where, how sure, at what reward."""
+        state = self._state()
+        with self._store._lock:
+            sequence = self._store._journal.length(self._place[0])
+            return _report.build(*self._place, state, sequence, self._store._now_ms())
+
+    def contexts(self, *, after: str | None = None, limit: int = 100) -> list[ContextMemory]:
+        """What each context has learned, in the order of their keys, from after a key.
+
+        Args:
+            after: The last key of the page before.
+            limit: Contexts in a page, 1 to 1000.
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
+            raise InvalidField(
+                "limit is out of range", pointer="/limit", value=str(limit)[:80], remedy=f"use 1 to {MAX_PAGE}"
+            )
+        native = self._state().native
+        names = {strategy["name"]: strategy["options"] for strategy in json.loads(native.definition)["strategies"]}
+        rows = native.contexts(self._store._now_ms(), after=after, limit=limit)
+        return [
+            ContextMemory(
+                context_key=row["context_key"],
+                weights=row["weights"],
+                names=names,
+                decisions=row["decisions"],
+                rewards=row["rewards"],
+                updated_at=_learning.timestamp(row["updated_at_ms"]),
+            )
+            for row in rows
+        ]
+
+    @property
+    def learning(self) -> dict[str, Any]:
+        """The learning document: what is in force, and what of it is not the file's value."""
+        return _learning.document(self._state())
+
+    def update_learning(self, **changes: Any) -> dict[str, Any]:
+        """Changes settings at once, or not at all. A missing key stays; ``None`` gives the file's value back.
+
+        Args:
+            changes: ``algorithm``, ``mode``, ``baseline``, ``rails``, ``decay``, ``horizon``, ``max_contexts``.
+
+        Raises:
+            InvalidRequest: A setting that does not exist or a value that does not hold.
+        """
+        state = self._state()
+        with self._store._lock:
+            overrides, changed = _learning.merged(state.native, changes)
+            if changed:
+                payload = _native.encode_learning_changed(self.name, changed, overrides)
+                self._store._record(self._place, "learning_changed", self._store._now_ms(), payload)
+            return _learning.document(state)
+
+    @property
+    def state_hash(self) -> str:
+        """The digest of what was learned: equal states have equal digests on every machine."""
+        return self._state().native.state_hash
+
+    def __repr__(self) -> str:
+        return f"<Capsule {'/'.join(self._place)} v{self.version}>"
+
+    def _state(self) -> CapsuleState:
+        return self._store._state(self._place)
+
+    def _write_log(self, lines: list[tuple[str, str]]) -> None:
+        for level, message in lines:
+            # A guest wrote it: escaped, so that it cannot forge other lines.
+            _log.log(_LEVELS[level], "%s: %s", "/".join(self._place), message.encode("unicode_escape").decode())
+
+    @staticmethod
+    def _as_dict(input: object, pointer: str) -> dict[str, Any]:
+        if isinstance(input, Mapping):
+            return dict(input)
+        raise InvalidField(
+            "the input is not a mapping",
+            pointer=pointer,
+            value=type(input).__name__,
+            remedy="send values by name, for example {'task_type': 'legal'}",
+        )
+
+
+def _plain_collection(options: Any) -> Any:
+    if isinstance(options, Mapping):
+        return {name: _plain_collection(listed) for name, listed in options.items()}
+    if isinstance(options, Sequence) and not isinstance(options, str | bytes):
+        return list(options)
+    return options

@@ -1,0 +1,109 @@
+"""The fold: tenants, jobs and capsules as their events make them.
+
+The live store and a rebuild apply events through the same object, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cbor2
+import msgspec
+
+from capsa._native import Capsule as NativeCapsule
+from capsa._native import Component, Decision
+from capsa.decisions._ledger import Ledger
+from capsa.journal import Event
+
+
+class CapsuleState:
+    """One capsule: its native state and its ledger.
+
+    Attributes:
+        native: The component and the learned state.
+        ledger: Its decisions.
+        changed: Who changed which setting when, by the setting's dotted name.
+        repeated: How many feedbacks said again what was known. Not folded: nothing was recorded.
+        learning_version: How often the settings were changed.
+    """
+
+    def __init__(self, native: NativeCapsule) -> None:
+        self.native = native
+        self.ledger = Ledger()
+        self.changed: dict[str, dict[str, Any]] = {}
+        self.repeated = 0
+        self.learning_version = 0
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    """What a live event brings along, so that the live path need not decode what it just encoded."""
+
+    decision: Decision | None = None
+    outcome: dict[str, Any] | None = None
+
+
+class Fold:
+    """Everything that the events of a journal make.
+
+    Args:
+        load: Gives the component with a digest.
+    """
+
+    def __init__(self, load: Callable[[str], Component]) -> None:
+        self._load = load
+        self.capsules: dict[tuple[str, str, str], CapsuleState] = {}
+
+    def apply(self, event: Event, decoded: Decoded | None = None) -> None:
+        """Folds one event.
+
+        Raises:
+            JournalMismatch: The event does not fit what was folded before.
+        """
+        if event.type == "created":
+            return
+        job, _, name = event.path.partition("/")
+        place = (event.stream, job, name)
+        if event.type == "installed":
+            self._installed(place, event)
+            return
+        state = self.capsules[place]
+        if event.type == "decided":
+            decision = decoded.decision if decoded else None
+            if decision is None:
+                decision = state.native.read_decision(event.payload)
+            state.native.apply_decided(decision)
+            state.ledger.decided(decision, event.time_ms)
+            return
+        state.native.apply(event.type, event.time_ms, event.payload)
+        if event.type == "outcome_received":
+            outcome = decoded.outcome if decoded and decoded.outcome is not None else cbor2.loads(event.payload)
+            self._outcome(state, outcome)
+        elif event.type == "learning_changed":
+            state.learning_version += 1
+            for dotted in cbor2.loads(event.payload)["changed"]:
+                state.changed[dotted] = {"by": event.principal, "at_ms": event.time_ms}
+
+    def _installed(self, place: tuple[str, str, str], event: Event) -> None:
+        component = self._load(cbor2.loads(event.payload)["digest"])
+        state = self.capsules.get(place)
+        if state is None:
+            tenant, job, _ = place
+            self.capsules[place] = CapsuleState(NativeCapsule(tenant, job, component, event.payload))
+        else:
+            state.native.apply(event.type, event.time_ms, event.payload, component)
+
+    @staticmethod
+    def _outcome(state: CapsuleState, outcome: dict[str, Any]) -> None:
+        nonce = outcome.get("id")
+        if nonce is None:
+            return
+        metrics = outcome["metrics"]
+        done = outcome["status"] != "pending"
+        state.ledger.received(
+            nonce,
+            metrics=metrics,
+            plain=None if metrics else outcome.get("reward"),
+            taken=outcome["taken"] if outcome.get("taken") is not None else outcome["made"],
+            done=done,
+        )

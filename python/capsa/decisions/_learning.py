@@ -1,0 +1,215 @@
+"""The learning document: what is in force, and the operator's overrides of the file's values."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from capsa import _native
+from capsa.decisions._fold import CapsuleState
+from capsa.errors import InvalidField, UnknownField
+
+_SETTINGS: Final = {
+    "algorithm": None,
+    "mode": None,
+    "baseline": None,
+    "rails": ("min_exploration", "max_delta", "freeze"),
+    "decay": ("half_life", "half_life_seconds", "half_life_feedbacks"),
+    "horizon": ("after", "after_seconds"),
+    "max_contexts": None,
+}
+_LATER: Final = {
+    "canary": "canary is not supported by this version",
+    "override": "override is not supported by this version",
+}
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def to_camel(name: str) -> str:
+    """``min_exploration`` as ``minExploration``: the one conversion between the two spellings."""
+    head, *tail = name.split("_")
+    return head + "".join(part[:1].upper() + part[1:] for part in tail)
+
+
+def to_snake(name: str) -> str:
+    """``minExploration`` as ``min_exploration``."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), name)
+
+
+def timestamp(time_ms: int) -> str:
+    """A time as RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def duration_seconds(text: Any, pointer: str) -> float:
+    """``7d``, ``24h``, ``30m``, ``90s`` or ``2w`` in seconds.
+
+    Raises:
+        InvalidField: It is not such a duration.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text) if isinstance(text, str) else None
+    if match is None:
+        raise InvalidField(
+            f"{pointer.rsplit('/', 1)[-1]} is not a duration",
+            pointer=pointer,
+            value=str(text)[:80],
+            remedy="write a number and one of s, m, h, d, w, for example 7d",
+        )
+    return float(match.group(1)) * _UNITS[match.group(2)]
+
+
+def document(state: CapsuleState) -> dict[str, Any]:
+    """What is in force and where it differs from the file, names in snake case."""
+    native = state.native
+    definition = json.loads(native.definition_in_force)
+    strategies = definition["strategies"]
+    algorithms = {to_snake(strategy["algorithm"]) for strategy in strategies}
+    decay = definition.get("decay")
+    return {
+        "algorithm": algorithms.pop()
+        if len(algorithms) == 1
+        else {strategy["name"]: to_snake(strategy["algorithm"]) for strategy in strategies},
+        "mode": definition["mode"],
+        "baseline": strategies[0]["baseline"]
+        if len(strategies) == 1
+        else {strategy["name"]: strategy["baseline"] for strategy in strategies},
+        "rails": {
+            "min_exploration": definition["rails"]["minExploration"],
+            "max_delta": definition["rails"].get("maxDelta"),
+            "freeze": definition["rails"]["freeze"],
+        },
+        "decay": None if decay is None else {to_snake(name): value for name, value in decay.items()},
+        "horizon": {"after_seconds": definition["horizon"]["afterSeconds"], "outcome": None},
+        "max_contexts": definition["maxContexts"],
+        "canary": {"share": None},
+        "override": None,
+        "overridden": {
+            dotted: {"by": change["by"], "at": timestamp(change["at_ms"])}
+            for dotted, change in sorted(state.changed.items())
+            if _is_overridden(json.loads(native.overrides), dotted)
+        },
+        "version": state.learning_version,
+    }
+
+
+def _is_overridden(overrides: dict[str, Any], dotted: str) -> bool:
+    value: Any = overrides
+    for name in dotted.split("."):
+        if not isinstance(value, dict) or to_camel(name) not in value:
+            return False
+        value = value[to_camel(name)]
+    return True
+
+
+def merged(native: _native.Capsule, changes: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The overrides after a change, as JSON, and the dotted names of what changes.
+
+    A missing key stays, ``None`` gives the file's value back.
+
+    Raises:
+        UnknownField: A key that does not exist.
+        InvalidField: A value that does not hold.
+    """
+    overrides: dict[str, Any] = json.loads(native.overrides)
+    changed: list[str] = []
+    for name, value in changes.items():
+        setting = to_snake(name)
+        if setting in _LATER:
+            raise InvalidField(_LATER[setting], pointer=f"/{name}", remedy="leave it out")
+        _known(setting, _SETTINGS, "")
+        inner = _SETTINGS[setting]
+        if inner is None or value is None or setting in ("decay", "horizon"):
+            _replace(native, overrides, setting, value)
+            changed.append(setting)
+            continue
+        for key, entry in _mapping(value, f"/{name}").items():
+            rail = to_snake(key)
+            _known(rail, inner, f"/{name}")
+            group = overrides.setdefault(to_camel(setting), {})
+            if entry is None:
+                group.pop(to_camel(rail), None)
+            else:
+                group[to_camel(rail)] = _checked(rail, entry, f"/{name}/{key}")
+            changed.append(f"{setting}.{rail}")
+    overrides = {name: value for name, value in overrides.items() if value not in ({}, None)}
+    text = json.dumps(overrides, sort_keys=True, allow_nan=False)
+    native.check_overrides(text)
+    return text, changed
+
+
+def _replace(native: _native.Capsule, overrides: dict[str, Any], setting: str, value: Any) -> None:
+    camel = to_camel(setting)
+    if value is None:
+        overrides.pop(camel, None)
+    elif setting == "baseline":
+        overrides[camel] = native.pick("/baseline", dict(value) if isinstance(value, Mapping) else value)
+    elif setting in ("decay", "horizon"):
+        overrides[camel] = _times(setting, _mapping(value, f"/{camel}"))
+    else:
+        overrides[camel] = _checked(setting, value, f"/{camel}")
+
+
+def _times(setting: str, given: Mapping[str, Any]) -> dict[str, float]:
+    times: dict[str, float] = {}
+    for key, value in given.items():
+        name = to_snake(key)
+        _known(name, _SETTINGS[setting], f"/{setting}")
+        pointer = f"/{setting}/{key}"
+        if name in ("half_life", "after"):
+            times[to_camel(name) + "Seconds"] = duration_seconds(value, pointer)
+        else:
+            times[to_camel(name)] = _number(value, pointer)
+    return times
+
+
+def _checked(name: str, value: Any, pointer: str) -> Any:
+    if name in ("algorithm", "mode"):
+        if not isinstance(value, str):
+            raise _wrong(name, "a text", value, pointer)
+        known = ("thompson", "simpleWeighted") if name == "algorithm" else ("off", "shadow", "live")
+        camel = to_camel(value)
+        if camel not in known:
+            shown = ", ".join(to_snake(entry) for entry in known)
+            raise InvalidField(
+                f"{name} {value!r} is not known to this version", pointer=pointer, value=value[:80], remedy=f"use {shown}"
+            )
+        return camel
+    if name == "freeze":
+        if not isinstance(value, bool):
+            raise _wrong(name, "true or false", value, pointer)
+        return value
+    if name == "max_contexts":
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+            raise _wrong(name, "a whole number", value, pointer)
+        return value
+    return _number(value, pointer)
+
+
+def _number(value: Any, pointer: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+        raise _wrong(pointer.rsplit("/", 1)[-1], "a finite number", value, pointer)
+    return float(value)
+
+
+def _mapping(value: Any, pointer: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _wrong(pointer[1:], "a mapping", value, pointer)
+    return value
+
+
+def _wrong(name: str, expected: str, value: Any, pointer: str) -> InvalidField:
+    return InvalidField(
+        f"{name} is not {expected}", pointer=pointer, value=str(value)[:80], remedy="nothing was changed"
+    )
+
+
+def _known(name: str, known: Any, pointer: str) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, list(known), n=1)
+    remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+    raise UnknownField(f"{name} is not a setting", pointer=f"{pointer}/{name}", value=name[:80], remedy=remedy)

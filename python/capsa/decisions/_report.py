@@ -1,0 +1,214 @@
+"""The report: what is chosen where, how sure, at what reward."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from capsa.decisions._fold import CapsuleState
+from capsa.decisions._learning import timestamp, to_snake
+
+
+class OptionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One option.
+
+    Attributes:
+        option: Its number.
+        option_name: Its name.
+        weight: The mean weight over contexts, by their traffic.
+        decisions: How often it was answered.
+        rewards: How many learned rewards it was credited with.
+        mean: Their mean; ``None`` before the first.
+        low: Interval of the mean that holds at any time; ``None`` until this version has one.
+        high: See `low`.
+    """
+
+    option: int
+    option_name: str
+    weight: float
+    decisions: int
+    rewards: int
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class StrategyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One strategy; `leader` is the option with the largest mean weight."""
+
+    strategy_id: int
+    strategy: str
+    leader: str
+    leader_is_best: float | None
+    options: list[OptionReport]
+
+
+class FeedbackReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Decisions by what became of their feedback."""
+
+    applied: int
+    pending: int
+    expired: int
+    late: int
+    frozen: int
+    kept: int
+    repeated: int
+    without_decision: int
+    median_delay_seconds: float | None
+
+
+class ContextsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The contexts that are held, and what the input lacked or held undeclared."""
+
+    count: int
+    limit: int
+    evicted: int
+    unknown: dict[str, int]
+    other: dict[str, dict[str, int]]
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that deserves a look."""
+
+    kind: str
+    text: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What one capsule decides and has learned. ``print(report)`` draws it as a table."""
+
+    tenant: str
+    job: str
+    capsule: str
+    capsule_version: int
+    as_of: str
+    sequence: int
+    state_hash: str
+    mode: str
+    algorithm: str | dict[str, str]
+    frozen: bool
+    decisions: int
+    feedback: FeedbackReport
+    reward_mean: float | None
+    reward_range: list[float]
+    shadow_agreement: float | None
+    strategies: list[StrategyReport]
+    contexts: ContextsReport
+    notices: list[Notice]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values."""
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        return values
+
+    def __str__(self) -> str:
+        feedback = self.feedback
+        mean = "-" if self.reward_mean is None else f"{self.reward_mean:.3f}"
+        lines = [
+            f"{self.capsule} v{self.capsule_version}  mode {self.mode}"
+            + ("  FROZEN" if self.frozen else "")
+            + f"  algorithm {self.algorithm}",
+            f"{self.decisions} decisions  {feedback.applied} learned  {feedback.pending} awaited"
+            f"  {feedback.expired} expired  mean reward {mean}",
+        ]
+        for strategy in self.strategies:
+            width = max(len(option.option_name) for option in strategy.options)
+            lines.append(f"{strategy.strategy}: {strategy.leader} leads")
+            for option in sorted(strategy.options, key=lambda option: -option.weight):
+                bar = "█" * round(24 * option.weight)
+                mean = "    -" if option.mean is None else f"{option.mean:5.3f}"
+                lines.append(
+                    f"  {option.option_name:<{width}}  {option.weight:5.1%} {bar:<24}"
+                    f"  {option.decisions:>7} decisions  mean reward {mean}"
+                )
+        lines.append(f"{self.contexts.count} contexts")
+        lines.extend(f"! {notice.text}" for notice in self.notices)
+        return "\n".join(lines)
+
+
+def build(tenant: str, job: str, capsule: str, state: CapsuleState, sequence: int, now_ms: int) -> Report:
+    """The report as of now. The store's lock is held for the counts only."""
+    native = state.native
+    counts = native.counts()
+    definition = json.loads(native.definition_in_force)
+    weights = native.mean_weights(now_ms)
+    pending, expired = state.ledger.waiting(now_ms)
+    feedback = FeedbackReport(**counts["feedback"], pending=pending, expired=expired, repeated=state.repeated)
+    strategies = [
+        _strategy(number, strategy, weights[strategy["name"]], counts["options"].get(strategy["name"], {}))
+        for number, strategy in enumerate(definition["strategies"])
+    ]
+    count, evicted = counts["contexts"]
+    contexts = ContextsReport(
+        count=count,
+        limit=definition["maxContexts"],
+        evicted=evicted,
+        unknown=counts["unknown"],
+        other=counts["other"],
+    )
+    algorithms = {strategy["name"]: to_snake(strategy["algorithm"]) for strategy in definition["strategies"]}
+    shadow_decisions, agreed = counts["shadow"]
+    applied = feedback.applied
+    report = Report(
+        tenant=tenant,
+        job=job,
+        capsule=capsule,
+        capsule_version=native.version,
+        as_of=timestamp(now_ms),
+        sequence=sequence,
+        state_hash=native.state_hash,
+        mode=definition["mode"],
+        algorithm=next(iter(algorithms.values())) if len(set(algorithms.values())) == 1 else algorithms,
+        frozen=definition["rails"]["freeze"],
+        decisions=counts["decisions"],
+        feedback=feedback,
+        reward_mean=counts["reward_sum"] / applied if applied else None,
+        reward_range=definition["rewardRange"],
+        shadow_agreement=agreed / shadow_decisions if shadow_decisions else None,
+        strategies=strategies,
+        contexts=contexts,
+        notices=[],
+    )
+    return msgspec.structs.replace(report, notices=_notices(report))
+
+
+def _strategy(
+    number: int, strategy: dict[str, Any], weights: list[float], tallies: dict[str, tuple[int, int, float]]
+) -> StrategyReport:
+    options = []
+    for at, (name, weight) in enumerate(zip(strategy["options"], weights, strict=True)):
+        decisions, rewards, total = tallies.get(name, (0, 0, 0.0))
+        options.append(
+            OptionReport(
+                option=at,
+                option_name=name,
+                weight=weight,
+                decisions=decisions,
+                rewards=rewards,
+                mean=total / rewards if rewards else None,
+            )
+        )
+    leader = max(options, key=lambda option: option.weight).option_name
+    return StrategyReport(
+        strategy_id=number, strategy=strategy["name"], leader=leader, leader_is_best=None, options=options
+    )
+
+
+def _notices(report: Report) -> list[Notice]:
+    notices = []
+    for name, count in sorted(report.contexts.unknown.items()):
+        text = f"{name} was missing in {count} of {report.decisions} decisions: they share the context unknown"
+        notices.append(Notice(kind="context-unknown", text=text))
+    for name, values in sorted(report.contexts.other.items()):
+        often = ", ".join(sorted(values, key=lambda value: -values[value])[:3])
+        text = f"{name} had undeclared values ({often}) in {sum(values.values())} decisions: they share the context other"
+        notices.append(Notice(kind="context-other", text=text))
+    if report.contexts.evicted:
+        text = f"{report.contexts.evicted} contexts were evicted: raise max_contexts or declare coarser contexts"
+        notices.append(Notice(kind="contexts-evicted", text=text))
+    if report.decisions >= 100 and not report.feedback.applied and report.mode != "off":
+        text = f"{report.decisions} decisions and no learned feedback: nothing can be learned without it"
+        notices.append(Notice(kind="feedback-missing", text=text))
+    return notices

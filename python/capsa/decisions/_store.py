@@ -1,0 +1,277 @@
+"""A store: tenants, jobs and capsules over one journal."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import cbor2
+
+from capsa import _native
+from capsa.capsules import CapsuleSource, read_source
+from capsa.decisions._answers import InstallResult
+from capsa.decisions._capsule import Capsule
+from capsa.decisions._fold import CapsuleState, Decoded, Fold
+from capsa.decisions._ids import Nonces
+from capsa.errors import InvalidField, StoreClosed, StoreForked, StoreUnsupported, UnknownCapsule
+from capsa.journal import Event, MemoryJournal
+
+DEFAULT: Final = "default"
+
+_OPEN_STORES: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for store in _OPEN_STORES:
+        store._forked = True
+
+
+os.register_at_fork(after_in_child=_mark_forked)
+
+
+def open_store(
+    path: str | Path | None = None,
+    *,
+    principal: str = "local",
+    cache_dir: str | Path | None = None,
+    clock: Callable[[], float] = time.time,
+    seed: int | None = None,
+) -> Store:
+    """Opens a store. In this version it is in memory: what it learned ends with the process.
+
+    Args:
+        path: Must be left out until this version can keep a store on disk.
+        principal: Who the events say they were caused by.
+        cache_dir: A folder of our own for compiled components; without it every start compiles anew.
+        clock: Gives the time in seconds since 1970. Decisions and decay go by it.
+        seed: Makes the draws repeatable: the same calls at the same times give the same decisions.
+            For demos and tests; whoever knows it can predict every draw.
+
+    Raises:
+        StoreUnsupported: A path was given.
+        HostFault: The sandbox cannot be started here, or `cache_dir` is not only ours.
+    """
+    if path is not None:
+        raise StoreUnsupported(
+            "this version keeps its store in memory only",
+            pointer="/path",
+            value=str(path),
+            remedy="call capsa.open() without a path; a store on disk comes with the next version",
+        )
+    return Store(principal=principal, cache_dir=cache_dir, clock=clock, seed=seed)
+
+
+class Store:
+    """Capsules and what they have learned. Safe to use from many threads; not after a fork.
+
+    Made by `capsa.open`.
+    """
+
+    def __init__(
+        self, *, principal: str, cache_dir: str | Path | None, clock: Callable[[], float], seed: int | None
+    ) -> None:
+        self.principal = principal
+        self._clock = clock
+        self._host = _native.Host(cache_dir=None if cache_dir is None else str(cache_dir))
+        self._journal = MemoryJournal()
+        self._components: dict[str, _native.Component] = {}
+        self._fold = Fold(self._components.__getitem__)
+        self._nonces = Nonces(seed)
+        # Held while an event is appended and folded, so that the fold sees the journal's order.
+        self._lock = threading.RLock()
+        self._forked = False
+        self._closed = False
+        _OPEN_STORES.add(self)
+
+    @property
+    def journal(self) -> MemoryJournal:
+        """Every event, for reading."""
+        return self._journal
+
+    @property
+    def persistent(self) -> bool:
+        """Whether what was learned outlives the process: not in this version."""
+        return False
+
+    def tenant(self, name: str) -> Tenant:
+        """A tenant: an organisation or environment. It exists from its first install on."""
+        return Tenant(self, _checked_name("tenant", name))
+
+    def job(self, name: str) -> Job:
+        """A job of the default tenant."""
+        return self.tenant(DEFAULT).job(name)
+
+    def capsule(self, name: str) -> Capsule:
+        """A capsule of the default tenant and job.
+
+        Raises:
+            UnknownCapsule: It was never installed.
+        """
+        return self.job(DEFAULT).capsule(name)
+
+    def install(self, source: str | Path | bytes) -> Capsule:
+        """Installs a capsule into the default tenant and job; see `Job.install`."""
+        return self.job(DEFAULT).install(source)
+
+    def plan(self, source: str | Path | bytes) -> InstallResult:
+        """What `install` would do, without doing it."""
+        return self.job(DEFAULT).plan(source)
+
+    def close(self) -> None:
+        """Ends the use of the store. What it learned is gone: this version keeps it in memory only."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store in memory, {len(self._fold.capsules)} capsules>"
+
+    def _check_usable(self) -> None:
+        if self._forked:
+            raise StoreForked(
+                "this store was opened before a fork",
+                remedy="open it in the process that uses it, or share one with capsa serve",
+            )
+        if self._closed:
+            raise StoreClosed("this store was closed", remedy="open it again")
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _record(
+        self, place: tuple[str, str, str], type_: str, now_ms: int, payload: bytes, decoded: Decoded | None = None
+    ) -> Event:
+        """Appends an event and folds it. The lock is held."""
+        tenant, job, name = place
+        path = f"{job}/{name}" if name else job
+        event = self._journal.append(tenant, type_, now_ms, self.principal, path, payload)
+        self._fold.apply(event, decoded)
+        return event
+
+    def _state(self, place: tuple[str, str, str]) -> CapsuleState:
+        self._check_usable()
+        try:
+            return self._fold.capsules[place]
+        except KeyError:
+            tenant, job, name = place
+            raise UnknownCapsule(
+                f"no capsule {name!r} in {tenant}/{job}", value=name, remedy="install it first"
+            ) from None
+
+    def _plan(self, place: tuple[str, str, str], source: CapsuleSource) -> InstallResult:
+        state = self._fold.capsules.get(place)
+        if state is None:
+            plan: dict[str, Any] = {"version": 1, "unchanged": False, "changes": [f"{source.name} is new"]}
+        else:
+            plan = state.native.plan(source.digest, source.definition)
+        return InstallResult(capsule=source.name, digest=source.digest, **plan)
+
+    def _install(self, tenant: str, job: str, source: str | Path | bytes) -> Capsule:
+        self._check_usable()
+        read = read_source(source)
+        place = (tenant, job, read.name)
+        with self._lock:
+            if read.digest not in self._components:
+                self._components[read.digest] = self._host.load(read.component)
+            plan = self._plan(place, read)
+            if not plan.unchanged:
+                now_ms = self._now_ms()
+                self._create(tenant, job, now_ms)
+                payload = _native.encode_installed(
+                    read.name, plan.version, read.digest, len(read.component), read.definition
+                )
+                self._record(place, "installed", now_ms, payload)
+        return Capsule(self, place)
+
+    def _create(self, tenant: str, job: str, now_ms: int) -> None:
+        if tenant not in self._journal.streams():
+            payload = cbor2.dumps({"kind": "tenant", "name": tenant}, canonical=True)
+            self._record((tenant, "", ""), "created", now_ms, payload)
+        if not any(place[:2] == (tenant, job) for place in self._fold.capsules):
+            payload = cbor2.dumps({"kind": "job", "name": job}, canonical=True)
+            self._record((tenant, job, ""), "created", now_ms, payload)
+
+
+class Tenant:
+    """A tenant of a store."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self.name = name
+
+    def job(self, name: str) -> Job:
+        """A job: an independent learning context."""
+        return Job(self._store, self.name, _checked_name("job", name))
+
+
+class Job:
+    """A job of a tenant: capsules that learn by themselves."""
+
+    def __init__(self, store: Store, tenant: str, name: str) -> None:
+        self._store = store
+        self.tenant = tenant
+        self.name = name
+
+    def install(self, source: str | Path | bytes) -> Capsule:
+        """Installs a capsule, or its next version; the same bytes again change nothing.
+
+        Args:
+            source: The path of a YAML spec or a component, YAML text, or bytes of either.
+
+        Raises:
+            InvalidSpec: The YAML does not hold.
+            InvalidCapsule: The component cannot be run or does not say what it is.
+            InstallConflict: It would make what was learned mean something else.
+            OSError: The file cannot be read.
+        """
+        return self._store._install(self.tenant, self.name, source)
+
+    def plan(self, source: str | Path | bytes) -> InstallResult:
+        """What `install` would do, without doing it."""
+        self._store._check_usable()
+        read = read_source(source)
+        return self._store._plan((self.tenant, self.name, read.name), read)
+
+    def capsule(self, name: str) -> Capsule:
+        """A capsule by its name.
+
+        Raises:
+            UnknownCapsule: It was never installed.
+        """
+        place = (self.tenant, self.name, name)
+        self._store._state(place)
+        return Capsule(self._store, place)
+
+    def capsules(self) -> list[str]:
+        """The names of the capsules, sorted."""
+        self._store._check_usable()
+        return sorted(name for tenant, job, name in self._store._fold.capsules if (tenant, job) == (self.tenant, self.name))
+
+
+def _checked_name(what: str, name: str) -> str:
+    fits = (
+        isinstance(name, str)
+        and 0 < len(name) <= 64
+        and name[0].isalnum()
+        and all(char.isascii() and (char.islower() or char.isdigit() or char in "-_") for char in name)
+    )
+    if not fits:
+        raise InvalidField(
+            f"{str(name)[:80]!r} cannot be the name of a {what}",
+            pointer=f"/{what}",
+            value=str(name)[:80],
+            remedy="use 1 to 64 of a-z, 0-9, - and _, starting with a letter or digit",
+        )
+    return name

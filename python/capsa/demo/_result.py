@@ -1,0 +1,40 @@
+"""What a demo run answers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from capsa.demo._classic import Classic
+from capsa.demo._experiments import Experiment
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Something that the demo says, and whether it held.
+
+    Attributes:
+        text: The claim, with the figures that were found.
+        holds: Whether it held.
+    """
+
+    text: str
+    holds: bool
+
+
+class DemoResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Everything that was found.
+
+    Attributes:
+        ok: Whether every claim held.
+        claims: The claims.
+        experiments: Three context keys under three courses of prices.
+        classic: The 60 events.
+        picture: The path of the PNG.
+        seconds: How long it took.
+    """
+
+    ok: bool
+    claims: list[Claim]
+    experiments: list[Experiment]
+    classic: Classic
+    picture: str
+    seconds: float

@@ -1,0 +1,252 @@
+"""What can go wrong, drawn once.
+
+```text
+CapsaError                    detail, pointer, value, remedy; ``code`` is the problem type
+├── InvalidRequest            what a caller sent; nothing has changed
+│   ├── InvalidField · UnknownField
+│   ├── UnknownOption · UnknownStrategy · NoAllowedOption
+│   └── MetricOutOfRange · RewardOutOfRange · UnknownMetric · RewardMissing
+├── InvalidSpec               a YAML spec; ``problems`` has every line that is wrong
+├── InvalidCapsule            a component that cannot be run or does not say what it is
+├── NotFound
+│   └── UnknownTenant · UnknownJob · UnknownCapsule · UnknownDecision
+├── Conflict
+│   └── FeedbackConflict · InstallConflict
+├── CapsuleRefused            the capsule answered with an error of its own
+├── CapsuleFailure            the capsule's fault, never the host's
+│   ├── CapsuleTrapped · CapsuleDeadline · CapsuleOutOfMemory
+│   └── CapsuleStack · CapsuleBadOutput
+├── StoreError
+│   └── StoreForked · StoreClosed · StoreUnsupported · JournalMismatch
+└── Overloaded · HostFault    ours
+```
+
+A class of its own exists where a caller would act differently. Wrong use of Python itself stays
+``TypeError``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CapsaError(Exception):
+    """The root: one sentence, and where it applies what it is about.
+
+    Attributes:
+        detail: One sentence that says what is wrong.
+        pointer: JSON pointer into what was sent, such as ``/options/1``.
+        value: The offending value, shortened; never a secret.
+        remedy: What to do instead.
+    """
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(
+        self, detail: str, *, pointer: str | None = None, value: str | None = None, remedy: str | None = None
+    ) -> None:
+        super().__init__(f"{detail}: {remedy}" if remedy else detail)
+        self.detail = detail
+        self.pointer = pointer
+        self.value = value
+        self.remedy = remedy
+
+
+class InvalidRequest(CapsaError):
+    """Something that a caller sent; nothing has changed."""
+
+    code = "invalid-field"
+
+
+class InvalidField(InvalidRequest):
+    """A type, range, length or number that is not finite."""
+
+
+class UnknownField(InvalidRequest):
+    """A key that does not exist; the remedy names the nearest one."""
+
+    code = "unknown-field"
+
+
+class UnknownOption(InvalidRequest):
+    """No option has this name or number."""
+
+    code = "unknown-option"
+
+
+class UnknownStrategy(InvalidRequest):
+    """No strategy has this name or number."""
+
+    code = "unknown-strategy"
+
+
+class NoAllowedOption(InvalidRequest):
+    """What request, capsule and valid combinations allow leaves nothing."""
+
+    code = "no-allowed-option"
+
+
+class MetricOutOfRange(InvalidRequest):
+    """A metric outside its declared scale: refused, never clipped."""
+
+    code = "metric-out-of-range"
+
+
+class RewardOutOfRange(InvalidRequest):
+    """A reward outside ``reward_range``: refused, never clipped."""
+
+    code = "reward-out-of-range"
+
+
+class UnknownMetric(InvalidRequest):
+    """A metric that the capsule does not declare."""
+
+    code = "unknown-metric"
+
+
+class RewardMissing(InvalidRequest):
+    """Feedback with neither a reward nor an outcome."""
+
+    code = "reward-missing"
+
+
+class InvalidSpec(CapsaError):
+    """A YAML spec that does not hold.
+
+    Attributes:
+        problems: Every problem as ``(line, column, key, message)``; lines and columns from 1.
+    """
+
+    code = "invalid-spec"
+
+    def __init__(self, detail: str, *, problems: list[tuple[int, int, str, str]]) -> None:
+        super().__init__(detail)
+        self.problems = problems
+
+
+class InvalidCapsule(CapsaError):
+    """A component that cannot be run here or does not say what it is."""
+
+    code = "invalid-capsule"
+
+
+class NotFound(CapsaError):
+    """Something that is not here."""
+
+
+class UnknownTenant(NotFound):
+    """No tenant has this name."""
+
+    code = "unknown-tenant"
+
+
+class UnknownJob(NotFound):
+    """No job of the tenant has this name."""
+
+    code = "unknown-job"
+
+
+class UnknownCapsule(NotFound):
+    """No capsule of the job has this name."""
+
+    code = "unknown-capsule"
+
+
+class UnknownDecision(NotFound):
+    """No decision of this capsule has this id."""
+
+    code = "unknown-decision"
+
+
+class Conflict(CapsaError):
+    """Something else was said before; nothing has changed."""
+
+
+class FeedbackConflict(Conflict):
+    """Other content for a decision that has feedback already."""
+
+    code = "feedback-conflict"
+
+
+class InstallConflict(Conflict):
+    """An install that would make what was learned mean something else."""
+
+    code = "install-conflict"
+
+
+class CapsuleRefused(CapsaError):
+    """The capsule answered with an error of its own, which is the detail."""
+
+    code = "capsule-refused"
+
+
+class CapsuleFailure(CapsaError):
+    """The capsule's fault; the host goes on."""
+
+
+class CapsuleTrapped(CapsuleFailure):
+    """The capsule's code stopped in a way that WebAssembly calls a trap."""
+
+    code = "capsule-trapped"
+
+
+class CapsuleDeadline(CapsuleFailure):
+    """The capsule used up its processor time."""
+
+    code = "capsule-deadline"
+
+
+class CapsuleOutOfMemory(CapsuleFailure):
+    """The capsule needed more memory than it may have."""
+
+    code = "capsule-out-of-memory"
+
+
+class CapsuleStack(CapsuleFailure):
+    """The capsule's calls nested too deep."""
+
+    code = "capsule-stack"
+
+
+class CapsuleBadOutput(CapsuleFailure):
+    """The capsule answered something that its world or definition does not allow."""
+
+    code = "capsule-bad-output"
+
+
+class StoreError(CapsaError):
+    """The store cannot be used in this way."""
+
+
+class StoreForked(StoreError):
+    """The store was opened before a fork and is used after it."""
+
+    code = "store-forked"
+
+
+class StoreClosed(StoreError):
+    """The store was closed."""
+
+    code = "store-closed"
+
+
+class StoreUnsupported(StoreError):
+    """A kind of store that this version does not have yet."""
+
+    code = "store-unsupported"
+
+
+class JournalMismatch(StoreError):
+    """A journal that this version cannot fold."""
+
+    code = "journal-mismatch"
+
+
+class Overloaded(CapsaError):
+    """Every place was taken for as long as a caller waits; try again."""
+
+    code = "overloaded"
+
+
+class HostFault(CapsaError):
+    """The machine could not do it; not the caller's or the capsule's fault."""

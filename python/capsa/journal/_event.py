@@ -1,0 +1,52 @@
+"""An event: a header, and a payload that the journal does not understand."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+#: Every type of event that the format knows. Later kinds add types; nothing is renamed.
+EVENT_TYPES: Final = frozenset(
+    {
+        "created",
+        "deleted",
+        "installed",
+        "learning_changed",
+        "decided",
+        "outcome_received",
+        "horizon_passed",
+        "voided",
+        "override_set",
+        "gate_decided",
+        "snapshot_sealed",
+        "erased",
+        "purged",
+    }
+)
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One event.
+
+    Attributes:
+        schema: The version of the event format.
+        stream: The tenant whose stream this is.
+        sequence: Position in the stream, from 1, without gaps.
+        time_ms: When it happened, milliseconds since 1970, UTC.
+        type: One of `EVENT_TYPES`.
+        principal: Who caused it.
+        path: What it is about: ``job`` or ``job/capsule``; empty for the tenant itself.
+        payload_digest: ``b2:`` and the BLAKE2b-256 digest of the payload.
+        payload: Deterministic CBOR (RFC 8949 section 4.2).
+    """
+
+    schema: int
+    stream: str
+    sequence: int
+    time_ms: int
+    type: str
+    principal: str
+    path: str
+    payload_digest: str
+    payload: bytes
