@@ -18,7 +18,7 @@ CARGO_FLAGS := --release --locked --workspace
 PACKAGED := $(wildcard crates python wit capsules)
 SOURCES := Cargo.toml Cargo.lock README.md LICENSE \
   $(shell find $(PACKAGED) -name __pycache__ -prune -o -name '_native*.so' -prune -o -print)
-PYTHON_SCRIPTS := $(shell grep -lE '^\#!.*python' scripts/* $(wildcard bench/*))
+PYTHON_SCRIPTS := $(shell grep -lsE '^\#!.*python' scripts/* $(wildcard bench/*))
 PYTHON_CODE := python tests $(wildcard bench) $(PYTHON_SCRIPTS)
 
 .PHONY: help demo test lint bench dist mutants lock clean

@@ -16,7 +16,9 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
-def alternate(ways: dict[str, Callable[[], object]], *, calls: int, rounds: int = 9) -> dict[str, list[float]]:
+def alternate(
+    ways: dict[str, Callable[[], object]], *, calls: int, rounds: int = 9
+) -> dict[str, list[float]]:
     """Microseconds a call of each way, one figure a round; in every round each way takes its turn."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
@@ -44,7 +46,8 @@ def ratio(taken: dict[str, list[float]], ours: str, baseline: str) -> float:
 def machine(*packages: str) -> dict[str, Any]:
     """The machine and the versions that a result holds for."""
     model = next(
-        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown"
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        "unknown",
     )
     return {
         "cpu": model,
@@ -69,7 +72,9 @@ def store(name: str, result: dict[str, Any]) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
-def report(question: str, taken: dict[str, list[float]], bars: list[tuple[str, str, float]], **around: Any) -> dict[str, Any]:
+def report(
+    question: str, taken: dict[str, list[float]], bars: list[tuple[str, str, float]], **around: Any
+) -> dict[str, Any]:
     """Prints medians and ratios against their bars, and gives the result to store.
 
     Args:
@@ -80,7 +85,9 @@ def report(question: str, taken: dict[str, list[float]], bars: list[tuple[str, s
     """
     print(f"\n{question}")
     for name, figures in taken.items():
-        print(f"  {name:<44} {statistics.median(figures):9.2f} µs  (min {min(figures):.2f}, max {max(figures):.2f})")
+        print(
+            f"  {name:<44} {statistics.median(figures):9.2f} µs  (min {min(figures):.2f}, max {max(figures):.2f})"
+        )
     ratios = []
     for ours, baseline, bar in bars:
         found = ratio(taken, ours, baseline)

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import vowpalwabbit
-from _measure import alternate, machine, report, store
 
 import capsa
+from _measure import alternate, machine, report, store
 
 OPTIONS = 10
 KEYS = 100

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import wasmtime
-from _measure import alternate, machine, report, store
 from wasmtime import component as wc
 
+from _measure import alternate, machine, report, store
 from capsa import _native
 
 SPEC = """\

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.reference.clock import Clock
 
 import capsa
 from capsa import _native
@@ -18,32 +19,14 @@ settings.register_profile(
     derandomize=True,
     deadline=None,
     database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.function_scoped_fixture,
+    ],
 )
 settings.register_profile("thorough", settings.get_profile("ci"), max_examples=1200, derandomize=False)
 settings.load_profile(os.environ.get("CAPSA_TEST_PROFILE", "ci"))
-
-#: 2027-01-15, in seconds since 1970.
-START_S = 1_800_000_000.0
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.now_s = START_S
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    @property
-    def now_ms(self) -> int:
-        """As the store reads it."""
-        return int(self.now_s * 1000)
-
-    def forward(self, seconds: float) -> None:
-        """Lets time pass."""
-        self.now_s += seconds
 
 
 @pytest.fixture

@@ -23,15 +23,15 @@ from capsa.decisions import (
     Store,
     Tenant,
 )
-from capsa.decisions import open_store as open  # noqa: A004 - users write capsa.open
+from capsa.decisions import open_store as open
 from capsa.errors import *  # noqa: F403 - every error is part of the API
 from capsa.errors import CapsaError
 
 __all__ = [
     "AsyncCapsule",
     "AsyncStore",
-    "Capsule",
     "CapsaError",
+    "Capsule",
     "ContextMemory",
     "Decision",
     "Feedback",

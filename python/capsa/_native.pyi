@@ -169,9 +169,7 @@ class Component:
             CapsuleFailure: The capsule failed.
         """
 
-    def reward(
-        self, outcome: dict[str, Any], made: list[tuple[str, str, str, float | None]] = ...
-    ) -> float:
+    def reward(self, outcome: dict[str, Any], made: list[tuple[str, str, str, float | None]] = ...) -> float:
         """Calls the guest's `reward` alone; `made` is (strategy, option, key, propensity).
 
         Raises:

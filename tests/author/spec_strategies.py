@@ -23,7 +23,11 @@ def within_64_bytes(text: str) -> bool:
 def names() -> st.SearchStrategy[str]:
     """Names of options, contexts, strategies and metrics: 1 to 64 bytes without control characters."""
     free = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
-    return st.sampled_from(AWKWARD) | st.sampled_from(["tier", "task", "size", "a", "b"]) | free.filter(within_64_bytes)
+    return (
+        st.sampled_from(AWKWARD)
+        | st.sampled_from(["tier", "task", "size", "a", "b"])
+        | free.filter(within_64_bytes)
+    )
 
 
 def edges() -> st.SearchStrategy[list[float]]:
@@ -46,7 +50,10 @@ def contexts(draw: st.DrawFn) -> list[Any]:
             {
                 "short": name,
                 "category": {"name": name, "type": "category"},
-                "values": {"name": name, "values": draw(st.lists(names(), min_size=1, max_size=4, unique=True))},
+                "values": {
+                    "name": name,
+                    "values": draw(st.lists(names(), min_size=1, max_size=4, unique=True)),
+                },
                 "buckets": {"name": name, "buckets": draw(edges())},
                 "typed buckets": {"name": name, "type": "number", "buckets": draw(edges())},
                 "flag": {"name": name, "type": "flag"},
@@ -88,7 +95,10 @@ def choices(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.booleans()):
             one["baseline"] = draw(st.sampled_from(one["options"]))
         return one
-    strategies = {name: {"options": draw(options)} for name in draw(st.lists(names(), min_size=1, max_size=3, unique=True))}
+    strategies = {
+        name: {"options": draw(options)}
+        for name in draw(st.lists(names(), min_size=1, max_size=3, unique=True))
+    }
     several: dict[str, Any] = {"strategies": strategies}
     if len(strategies) > 1 and draw(st.booleans()):
         # A row that the first options, which are the baselines, are part of.
@@ -120,7 +130,9 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
 def numbers() -> st.SearchStrategy[float]:
     """Numbers around the edges of what a float can be."""
     return (
-        st.sampled_from([0, -0.0, 1, -1, 500, 1999.9999999999998, 1e300, -1e300, 5e-324, 1e21, 1e-7, 0.1 + 0.2, 2**53])
+        st.sampled_from(
+            [0, -0.0, 1, -1, 500, 1999.9999999999998, 1e300, -1e300, 5e-324, 1e21, 1e-7, 0.1 + 0.2, 2**53]
+        )
         | st.floats(allow_nan=False, allow_infinity=False)
         | st.integers(-(2**53), 2**53)
     )
@@ -150,22 +162,28 @@ def values() -> st.SearchStrategy[Any]:
 def inputs(draw: st.DrawFn, spec: dict[str, Any]) -> dict[str, Any]:
     """An input for a spec: right and wrong values, missing fields, nested ones, others."""
     given: dict[str, Any] = {}
-    for context in spec.get("contexts", []):
-        context = {"name": context} if isinstance(context, str) else context
+    for declared in spec.get("contexts", []):
+        context = {"name": declared} if isinstance(declared, str) else declared
         how = draw(st.sampled_from(["fit"] * 6 + ["any", "missing"]))
         if how == "missing":
             continue
         value = draw(_fitting(context) if how == "fit" else values())
         _place(given, context["name"], value)
     if draw(st.booleans()):
-        given |= {name: value for name, value in draw(st.dictionaries(names(), values(), max_size=2)).items() if name not in given}
+        given |= {
+            name: value
+            for name, value in draw(st.dictionaries(names(), values(), max_size=2)).items()
+            if name not in given
+        }
     return given
 
 
 def _fitting(context: dict[str, Any]) -> st.SearchStrategy[Any]:
     if "buckets" in context:
-        near = [edge for edge in context["buckets"]]
-        near += [math.nextafter(edge, math.inf) for edge in near] + [math.nextafter(edge, -math.inf) for edge in near]
+        near = list(context["buckets"])
+        near += [math.nextafter(edge, math.inf) for edge in near] + [
+            math.nextafter(edge, -math.inf) for edge in near
+        ]
         return st.sampled_from([edge for edge in near if math.isfinite(edge)]) | numbers()
     if context.get("type") == "flag":
         return st.booleans()
@@ -188,15 +206,17 @@ def _place(given: dict[str, Any], flat: str, value: Any) -> None:
 def outcomes(draw: st.DrawFn, spec: dict[str, Any]) -> dict[str, Any]:
     """An outcome for a spec: values in and around each metric's scale, missing and unknown metrics."""
     given: dict[str, Any] = {}
-    for name, metric in spec["reward"].items():
-        metric = {"weight": metric} if isinstance(metric, int | float) else metric
+    for name, declared in spec["reward"].items():
+        metric = {} if isinstance(declared, int | float) else declared
         how = draw(st.sampled_from(["fit"] * 12 + ["any", "missing"]))
         if how == "missing":
             continue
         top = metric.get("budget", 1)
         low, high = metric.get("range", (0, top))
         inside = st.sampled_from([low, high, low + (high - low) / 2]) | st.floats(low, high)
-        outside = st.sampled_from([math.nextafter(high, math.inf), math.nextafter(low, -math.inf), -0.0, 5e-324, 1e300])
+        outside = st.sampled_from(
+            [math.nextafter(high, math.inf), math.nextafter(low, -math.inf), -0.0, 5e-324, 1e300]
+        )
         given[name] = draw(inside if how == "fit" else outside | st.booleans() | numbers())
     if not draw(st.integers(0, 9)):
         given[draw(names())] = 0.5

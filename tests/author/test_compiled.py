@@ -9,13 +9,13 @@ import pytest
 import wasmtime
 from hypothesis import given, note
 from hypothesis import strategies as st
-
-import capsa
-from capsa import _native
 from tests.author import spec_strategies as generated
 from tests.reference import spec_interpreter as interpreter
 from tests.reference.component_oracle import GuestError, Made, Oracle
 from tests.reference.yaml_text import to_yaml
+
+import capsa
+from capsa import _native
 
 LLM_ROUTER = """\
 name: router
@@ -26,7 +26,9 @@ reward: {quality: 0.6, latency: -0.2, cost: -0.2}
 
 
 @given(data=st.data(), plain=st.booleans())
-def test_the_context_key_is_that_of_the_interpreter(store: capsa.Store, data: st.DataObject, plain: bool) -> None:
+def test_the_context_key_is_that_of_the_interpreter(
+    store: capsa.Store, data: st.DataObject, plain: bool
+) -> None:
     """Through `decide` and through `frame` alike: the same key, or an error in all three."""
     spec = data.draw(generated.specs())
     text = to_yaml(spec, plain=plain)
@@ -44,7 +46,7 @@ def test_the_context_key_is_that_of_the_interpreter(store: capsa.Store, data: st
                 capsule.decide(value)
             if refusal.kind == "invalid_field":
                 _check_pointer(caught.value, refusal.field)
-            _check_frame_refuses(spec, oracle, value)
+            _check_frame_refuses(oracle, value)
             continue
         decision = capsule.decide(value)
         assert decision.context_key == key
@@ -68,7 +70,7 @@ def _check_pointer(error: capsa.InvalidField, field: str) -> None:
     assert pointer.replace("/", ".") in (field.replace("/", "."), unnested.replace("/", "."))
 
 
-def _check_frame_refuses(spec: dict[str, Any], oracle: Oracle, value: dict[str, Any]) -> None:
+def _check_frame_refuses(oracle: Oracle, value: dict[str, Any]) -> None:
     """Where the input can be sent to the guest at all, the guest refuses it as well."""
     try:
         fields = interpreter.flatten(value)
@@ -91,7 +93,9 @@ def test_the_reward_is_that_of_the_interpreter(store: capsa.Store, data: st.Data
         note(repr(outcome))
         decision = capsule.decide(context_key="k")
         assert decision.id is not None
-        made = [Made(strategy, option, "k", decision.propensity) for strategy, option in decision.choices.items()]
+        made = [
+            Made(strategy, option, "k", decision.propensity) for strategy, option in decision.choices.items()
+        ]
         fields = {name: value if isinstance(value, bool) else float(value) for name, value in outcome.items()}
         try:
             expected = interpreter.reward(spec, outcome)
@@ -108,6 +112,7 @@ def test_the_reward_is_that_of_the_interpreter(store: capsa.Store, data: st.Data
         feedback = capsule.feedback(decision.id, outcome=outcome)
         assert feedback.status == "applied"
         assert feedback.reward == pytest.approx(expected, abs=1e-12 * (high - low), rel=0)
+        assert feedback.reward is not None
         assert low <= feedback.reward <= high
         assert oracle.reward(fields, made) == pytest.approx(feedback.reward, abs=1e-12 * (high - low), rel=0)
         assert sum(feedback.parts.values()) == pytest.approx(expected, abs=1e-12 * (high - low), rel=0)
@@ -151,7 +156,7 @@ def test_a_component_says_what_it_is(spec: dict[str, Any], plain: bool) -> None:
 @given(spec=generated.specs())
 def test_the_readable_text_assembles(spec: dict[str, Any]) -> None:
     """What `--wat-out` writes is a core module that exports what the world needs, and imports nothing."""
-    module = wasmtime.Module(wasmtime.Engine(), wasmtime.wat2wasm(_native.spec_wat(to_yaml(spec))))
+    module = wasmtime.Module(wasmtime.Engine(), bytes(wasmtime.wat2wasm(_native.spec_wat(to_yaml(spec)))))
     assert not module.imports
     exported = {export.name for export in module.exports}
     assert {"memory", "cabi_realloc"} <= exported

@@ -6,14 +6,15 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tests.reference.clock import Clock
+from tests.reference.learner_model import LearnerModel, Settings
+from tests.reference.yaml_text import to_yaml
+
 import capsa
 from capsa import _native
 from capsa.capsules import read_source
 from capsa.decisions._fold import CapsuleState, Fold
 from capsa.journal import Event
-from tests.conftest import Clock
-from tests.reference.learner_model import LearnerModel, Settings
-from tests.reference.yaml_text import to_yaml
 
 _JOBS = itertools.count()
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-
-import capsa
-from tests.conftest import Clock
 from tests.core.driven import Driven
 from tests.reference import philox
+from tests.reference.clock import Clock
 from tests.reference.learner_model import Settings
+
+import capsa
 
 DRAWS = 20_000
 #: A true null hypothesis is rejected once in a million; seeds are fixed, so never here.
@@ -127,7 +127,11 @@ def test_what_is_not_allowed_is_never_chosen(
             assert part.probabilities is not None
             assert math.fsum(part.probabilities) == pytest.approx(1, abs=1e-9, rel=0)
             assert part.propensity == part.probabilities[part.option]
-            outside = [p for name, p in zip(part.names, part.probabilities, strict=True) if name not in allowed[part.strategy]]
+            outside = [
+                p
+                for name, p in zip(part.names, part.probabilities, strict=True)
+                if name not in allowed[part.strategy]
+            ]
             assert set(outside) <= {0.0}
         if len(strategies) == 1:
             assert decision.probabilities is not None

@@ -7,20 +7,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.driven import Driven, loader, rebuilt, spec_of
+from tests.reference.clock import Clock
+from tests.reference.close import apart
+from tests.reference.learner_model import LearnerModel, Settings
+from tests.reference.yaml_text import to_yaml
 
 import capsa
 from capsa import _native
-from tests.conftest import Clock
-from tests.core.driven import Driven, loader, rebuilt, spec_of
-from tests.reference.learner_model import LearnerModel, Settings
-from tests.reference.yaml_text import to_yaml
 
 ALGORITHMS = ["thompson", "simple_weighted"]
 
 
 def by_name(row: capsa.ContextMemory) -> dict[str, dict[str, float]]:
     return {
-        strategy: dict(zip(row.names[strategy], weights, strict=True)) for strategy, weights in row.weights.items()
+        strategy: dict(zip(row.names[strategy], weights, strict=True))
+        for strategy, weights in row.weights.items()
     }
 
 
@@ -51,32 +53,39 @@ def test_reordering_keeps_what_was_learned(
 
 def install(driven: Driven, options: list[str], **more: Any) -> None:
     settings = driven.settings
-    spec = spec_of(Settings({"choice": options}, algorithm=settings.algorithm, reward_range=settings.reward_range))
+    spec = spec_of(
+        Settings({"choice": options}, algorithm=settings.algorithm, reward_range=settings.reward_range)
+    )
     store = driven.store
     driven.capsule = store.job(driven.job).install(to_yaml(spec | more))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_removed_option_is_not_offered_and_remembered(store: capsa.Store, clock: Clock, algorithm: str) -> None:
+def test_a_removed_option_is_not_offered_and_remembered(
+    store: capsa.Store, clock: Clock, algorithm: str
+) -> None:
     """Its number and name are refused; offered again it has what it learned, in the right place."""
-    driven = Driven(store, clock, Settings({"choice": ["a", "b", "c"]}, algorithm=algorithm, reward_range=(0, 1)))
+    driven = Driven(
+        store, clock, Settings({"choice": ["a", "b", "c"]}, algorithm=algorithm, reward_range=(0, 1))
+    )
     for _ in range(10):
         driven.learn("k", {"choice": "b"}, 1.0)
         driven.learn("k", {"choice": "a"}, 0.0)
-    learned = by_name(driven.capsule.contexts()[0])["choice"]
+    learned = by_name(driven.capsule.contexts()[0])
     old = driven.decide("k")
     install(driven, ["c", "a"])
     assert {driven.decide("k").option_name for _ in range(50)} <= {"a", "c"}
     with pytest.raises(capsa.UnknownOption):
         driven.capsule.decide(context_key="k", options=["b"])
+    install(driven, ["c", "b", "a"])
+    assert apart(by_name(driven.capsule.contexts()[0]), learned) < 1e-9
+    install(driven, ["c", "a"])
     assert old.id is not None
     credited = driven.capsule.feedback(old.id, reward=1.0, taken="b")
     assert (credited.status, credited.option_name, credited.option) == ("applied", "b", None)
-    install(driven, ["c", "b", "a"])
-    (row,) = driven.capsule.contexts()
-    again = by_name(row)["choice"]
+    install(driven, ["a", "b", "c"])
+    again = by_name(driven.capsule.contexts()[0])["choice"]
     assert again["b"] > max(again["a"], again["c"])
-    assert again["b"] == pytest.approx(learned["b"], abs=0.2)
 
 
 def test_an_added_option_starts_from_the_prior(store: capsa.Store, clock: Clock) -> None:
@@ -90,7 +99,7 @@ def test_an_added_option_starts_from_the_prior(store: capsa.Store, clock: Clock)
     for _ in range(10):
         model.feedback("k", {"choice": "b"}, 1.0, clock.now_s)
     (row,) = driven.capsule.contexts()
-    assert row.weights == pytest.approx(model.weights("k", clock.now_s), abs=1e-6)
+    assert apart(row.weights, model.weights("k", clock.now_s)) < 1e-6
     assert row.weights["choice"][0] == pytest.approx(row.weights["choice"][1], abs=1e-12)
 
 

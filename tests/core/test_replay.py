@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,15 +11,15 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.driven import loader
+from tests.reference.cbor_profile import encode
+from tests.reference.clock import Clock
+from tests.reference.yaml_text import to_yaml
 
 import capsa
 from capsa import _native
 from capsa.decisions._fold import CapsuleState, Fold
 from capsa.journal import Event
-from tests.conftest import Clock
-from tests.core.driven import loader
-from tests.reference.cbor_profile import encode
-from tests.reference.yaml_text import to_yaml
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -81,7 +82,9 @@ class Story:
         self.decisions: list[tuple[capsa.Decision, dict[str, Any]]] = []
 
     def step(self, draw: Draw) -> None:
-        kind = draw(st.sampled_from(["decide"] * 4 + ["feedback"] * 4 + ["explicit", "time", "settings", "install"]))
+        kind = draw(
+            st.sampled_from(["decide"] * 4 + ["feedback"] * 4 + ["explicit", "time", "settings", "install"])
+        )
         if kind == "decide" or (kind == "feedback" and not self.decisions):
             self._decide(draw)
         elif kind == "feedback":
@@ -94,11 +97,9 @@ class Story:
         elif kind == "time":
             self.clock.forward(draw(st.sampled_from([0.001, 1.0, 600.0, 4000.0])))
         elif kind == "settings":
-            try:
+            # Refused where max_delta would stand without simple_weighted; then nothing may have changed.
+            with contextlib.suppress(capsa.InvalidField):
                 self.capsule.update_learning(**draw(st.sampled_from(SETTINGS)))
-            except capsa.InvalidField:
-                # max_delta without simple_weighted, for one: refused, and nothing may have changed.
-                pass
         else:
             self.job.install(draw(st.sampled_from(self.sources)))
 
@@ -118,11 +119,13 @@ class Story:
         decision, _ = draw(st.sampled_from(self.decisions))
         posts: list[dict[str, Any]] = [{"reward": 0.5}, {"reward": -1.0, "taken": None}, {"reward": True}]
         if len(self.sources) > 1:
-            posts += [{"outcome": {"quality": 1}}, {"outcome": {"ms": 7}}, {"outcome": {"quality": 0.1, "ms": 1e9}}]
-        try:
+            posts += [
+                {"outcome": {"quality": 1}},
+                {"outcome": {"ms": 7}},
+                {"outcome": {"quality": 0.1, "ms": 1e9}},
+            ]
+        with contextlib.suppress(capsa.FeedbackConflict):
             self.capsule.feedback(decision.id, **draw(st.sampled_from(posts)))
-        except capsa.FeedbackConflict:
-            pass
 
     @property
     def job(self) -> capsa.Job:
@@ -209,7 +212,9 @@ def test_a_single_draw_can_be_drawn_again(store: capsa.Store, clock: Clock, data
 
 
 @given(data=st.data())
-def test_deciding_changes_nothing_that_was_learned(store: capsa.Store, clock: Clock, data: st.DataObject) -> None:
+def test_deciding_changes_nothing_that_was_learned(
+    store: capsa.Store, clock: Clock, data: st.DataObject
+) -> None:
     """Neither do reads."""
     story = lived(store, clock, VERSIONS, data, 15)
     before = (story.capsule.state_hash, story.capsule.report().state_hash)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from tests.reference.clock import Clock
 
 import capsa
-from tests.conftest import Clock
 
 SPEC = """\
 name: router
@@ -103,7 +103,11 @@ def test_the_same_content_again_is_repeated(
     with nothing_changes(store, router):
         repeated = router.feedback(decided, **again)
     assert repeated.status == "repeated"
-    assert (repeated.reward, repeated.parts, repeated.missing) == (answer.reward, answer.parts, answer.missing)
+    assert (repeated.reward, repeated.parts, repeated.missing) == (
+        answer.reward,
+        answer.parts,
+        answer.missing,
+    )
     assert (repeated.before, repeated.after) == (answer.before, answer.after)
     assert (repeated.sequence, repeated.learner_version) == (answer.sequence, answer.learner_version)
     assert router.report().feedback.repeated == 1
@@ -121,7 +125,11 @@ def test_the_same_content_again_is_repeated(
         ({"reward": 0.5, "taken": "dear"}, {"reward": 0.5, "taken": "cheap"}, "/taken"),
         ({"reward": 0.5, "taken": "dear"}, {"reward": 0.5, "taken": None}, "/taken"),
         ({"reward": 0.5, "taken": None}, {"reward": 0.5, "taken": "dear"}, "/taken"),
-        ({"outcome": {"quality": 0.9}, "taken": "dear"}, {"outcome": {"cost_usd": 0}, "taken": "cheap"}, "/taken"),
+        (
+            {"outcome": {"quality": 0.9}, "taken": "dear"},
+            {"outcome": {"cost_usd": 0}, "taken": "cheap"},
+            "/taken",
+        ),
     ],
 )
 def test_other_content_is_a_conflict(
@@ -153,7 +161,7 @@ def test_taken_gets_the_credit(router: capsa.Capsule) -> None:
     assert max(feedback.after[:2]) < feedback.before[0]
 
 
-def test_nothing_taken_is_kept_and_not_learned(store: capsa.Store, router: capsa.Capsule, decided: str) -> None:
+def test_nothing_taken_is_kept_and_not_learned(router: capsa.Capsule, decided: str) -> None:
     state = router.state_hash
     feedback = router.feedback(decided, reward=1.0, taken=None)
     assert (feedback.status, feedback.reward, feedback.decisions) == ("kept", 1.0, [])
@@ -185,7 +193,9 @@ def test_parts_after_the_horizon_are_late(router: capsa.Capsule, clock: Clock, d
     assert router.state_hash == state
 
 
-def test_a_changed_horizon_holds_for_later_decisions(router: capsa.Capsule, clock: Clock, decided: str) -> None:
+def test_a_changed_horizon_holds_for_later_decisions(
+    router: capsa.Capsule, clock: Clock, decided: str
+) -> None:
     router.update_learning(horizon={"after": "1h"})
     later = router.decide({"tier": "free"}).id
     clock.forward(DAY)
@@ -211,9 +221,10 @@ def test_feedback_goes_to_the_key_of_its_decision(router: capsa.Capsule, decided
     assert row.weights["choice"] == feedback.after
 
 
-def test_the_explicit_form(store: capsa.Store, router: capsa.Capsule) -> None:
+def test_the_explicit_form(router: capsa.Capsule) -> None:
     """An outcome of a choice that was not asked for here; counted apart, and not once-only."""
-    for strategy in [0, "choice", None]:
+    forms: list[str | int | None] = [0, "choice", None]
+    for strategy in forms:
         feedback = router.feedback(strategy=strategy, option=1, reward=1.0, context_key="rush_hour")
         assert (feedback.decision_id, feedback.status, feedback.context_key) == (None, "applied", "rush_hour")
         assert (feedback.option, feedback.option_name) == (1, "balanced")
@@ -228,7 +239,9 @@ def test_the_explicit_form(store: capsa.Store, router: capsa.Capsule) -> None:
 def test_the_explicit_form_credits_one_of_several_strategies(store: capsa.Store) -> None:
     capsule = store.install("name: two\nstrategies: {x: {options: [a, b]}, y: {options: [c, d]}}\n")
     feedback = capsule.feedback(strategy="y", option="d", reward=1.0, context_key="default")
-    assert [(part.strategy_id, part.strategy, part.option_name) for part in feedback.decisions] == [(1, "y", "d")]
+    assert [(part.strategy_id, part.strategy, part.option_name) for part in feedback.decisions] == [
+        (1, "y", "d")
+    ]
     (row,) = capsule.contexts()
     assert row.weights["x"] == pytest.approx([0.5, 0.5])
     assert row.weights["y"][1] > 0.5
@@ -238,7 +251,12 @@ def test_plain_rewards_without_declared_metrics(store: capsa.Store) -> None:
     capsule = store.install("name: plain\noptions: [a, b]\nreward_range: [0, 1]\n")
     decision = capsule.decide()
     feedback = capsule.feedback(decision.id, reward=1)
-    assert (feedback.status, feedback.reward, feedback.parts, feedback.context_key) == ("applied", 1.0, {}, "default")
+    assert (feedback.status, feedback.reward, feedback.parts, feedback.context_key) == (
+        "applied",
+        1.0,
+        {},
+        "default",
+    )
 
 
 def test_an_id_belongs_to_one_capsule(store: capsa.Store, router: capsa.Capsule, decided: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.reference.clock import Clock
 
 import capsa
-from tests.conftest import Clock
 
 SPEC = """\
 name: router
@@ -80,7 +80,9 @@ def test_both_spellings_are_accepted(router: capsa.Capsule) -> None:
     assert learning["algorithm"] == "simple_weighted"
     assert learning["rails"] == {"min_exploration": 0.3, "max_delta": 0.1, "freeze": False}
     assert learning["max_contexts"] == 5
-    assert {"rails.min_exploration", "rails.max_delta", "max_contexts", "algorithm"} == set(learning["overridden"])
+    assert {"rails.min_exploration", "rails.max_delta", "max_contexts", "algorithm"} == set(
+        learning["overridden"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,12 @@ def test_the_report_counts(store: capsa.Store, router: capsa.Capsule, clock: Clo
         clock.forward(2)
         router.feedback(decision.id, reward=reward)
     report = router.report()
-    assert (report.tenant, report.job, report.capsule, report.capsule_version) == ("default", "default", "router", 1)
+    assert (report.tenant, report.job, report.capsule, report.capsule_version) == (
+        "default",
+        "default",
+        "router",
+        1,
+    )
     assert (report.decisions, report.sequence) == (5, store.journal.length("default"))
     assert report.as_of == "2027-01-15T08:00:06.000Z"
     assert report.state_hash == router.state_hash
@@ -177,3 +184,19 @@ def test_contexts_show_what_each_has_learned(router: capsa.Capsule, clock: Clock
     assert row.names == {"choice": ["cheap", "balanced", "dear"]}
     assert row.updated_at == "2027-01-15T08:00:01.234Z"
     assert sum(row.weights["choice"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("duration", ["1h", "90s", "1.5d", "2w", "30m", "1500ms", "0.5h"])
+def test_a_duration_means_the_same_in_file_and_call(store: capsa.Store, duration: str) -> None:
+    """One rule for both, and every unit of it."""
+    seconds = (
+        float(duration.rstrip("mshdw"))
+        * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[duration.lstrip("0123456789.")]
+    )
+    declared = store.install(f"{SPEC}decay: {{half_life: {duration}}}\nhorizon: {{after: {duration}}}\n")
+    assert declared.learning["decay"] == {"half_life_seconds": pytest.approx(seconds)}
+    assert declared.learning["horizon"]["after_seconds"] == pytest.approx(seconds)
+    plain = store.job("plain").install(SPEC)
+    called = plain.update_learning(decay={"half_life": duration}, horizon={"after": duration})
+    assert called["decay"] == declared.learning["decay"]
+    assert called["horizon"] == declared.learning["horizon"]

@@ -55,7 +55,11 @@ def test_live_answers_what_it_drew(store: capsa.Store, router: capsa.Capsule) ->
 def test_a_context_key_can_be_given(router: capsa.Capsule) -> None:
     """It is the key, and the declared contexts are not looked at."""
     decision = router.decide({"tier": ["not", "a", "category"]}, context_key="rush_hour")
-    assert (decision.context_key, decision.context_key_from, decision.warnings) == ("rush_hour", "request", [])
+    assert (decision.context_key, decision.context_key_from, decision.warnings) == (
+        "rush_hour",
+        "request",
+        [],
+    )
     assert router.decide(context_key="unknown").context_key == "unknown"
 
 
@@ -112,7 +116,7 @@ def test_shadow_without_current_answers_the_baseline(router: capsa.Capsule) -> N
     assert report.shadow_agreement in (0.0, 1.0)
 
 
-def test_shadow_suggests_what_live_would_do(store: capsa.Store) -> None:
+def test_shadow_suggests_what_live_would_do() -> None:
     """The same seed, calls and times: the same draws in both modes."""
     with capsa.open(seed=3, clock=lambda: 1.8e9) as one, capsa.open(seed=3, clock=lambda: 1.8e9) as other:
         live, shadow = one.install(SPEC), other.install(SPEC.replace("baseline", "mode: shadow\nbaseline"))
@@ -155,7 +159,7 @@ def test_several_strategies_answer_one_valid_combination(store: capsa.Store) -> 
 def test_several_strategies_in_shadow_and_off(store: capsa.Store) -> None:
     capsule = store.install(RETRIES)
     capsule.update_learning(mode="shadow")
-    current = {"timeout": "5s", "retries": 0}
+    current: dict[str, str | int] = {"timeout": "5s", "retries": 0}
     decision = capsule.decide(current=current)
     assert decision.choices == {"timeout": "5s", "retries": "0"}
     assert decision.suggested is not None

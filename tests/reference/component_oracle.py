@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import wasmtime
-from wasmtime import component as wc
-
 from tests.reference.spec_interpreter import Field
+from wasmtime import component as wc
 
 
 class GuestError(Exception):

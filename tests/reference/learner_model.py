@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
 from tests.reference.posteriors import belief, mean, win_probabilities
 
 LEARNING_RATE = 0.05
@@ -51,7 +50,10 @@ class Settings:
             combination
             for combination in itertools.product(*self.strategies.values())
             if any(
-                all(option in row.get(name, [option]) for name, option in zip(self.strategies, combination, strict=True))
+                all(
+                    option in row.get(name, [option])
+                    for name, option in zip(self.strategies, combination, strict=True)
+                )
                 for row in rows
             )
         ]
@@ -171,7 +173,8 @@ class LearnerModel:
         for strategy, options in self.settings.strategies.items():
             evicted = self._prior_weights.get(strategy, [])
             shares = {
-                option: (1 / len(options) + sum(weights.get(option, 0.0) for weights in evicted)) / (1 + len(evicted))
+                option: (1 / len(options) + sum(weights.get(option, 0.0) for weights in evicted))
+                / (1 + len(evicted))
                 for option in options
             }
             total = sum(shares.values())
@@ -201,7 +204,9 @@ class LearnerModel:
     def _moved(self, weights: Mapping[str, float], option: str, reward: float) -> dict[str, float]:
         step = max(-self.settings.max_delta, min(self.settings.max_delta, LEARNING_RATE * reward))
         others = len(weights) - 1
-        moved = {o: max(0.0, weight + (step if o == option else -step / others)) for o, weight in weights.items()}
+        moved = {
+            o: max(0.0, weight + (step if o == option else -step / others)) for o, weight in weights.items()
+        }
         total = sum(moved.values())
         return {o: weight / total for o, weight in moved.items()}
 
@@ -212,7 +217,9 @@ class LearnerModel:
         held = self.keys.get(key)
         observations = (held.observations if held else self._start_observations(tau)).get(strategy, [])
         feedbacks = held.feedbacks if held else 0
-        evidence: dict[str, list[tuple[float, float]]] = {option: [] for option in self.settings.strategies[strategy]}
+        evidence: dict[str, list[tuple[float, float]]] = {
+            option: [] for option in self.settings.strategies[strategy]
+        }
         for observation in observations:
             if observation.option in evidence:
                 counts = self._counts(observation, tau, feedbacks)
@@ -290,6 +297,8 @@ class LearnerModel:
         rows = [
             row
             for row in self.settings.combinations()
-            if all(option in (allowed or {}).get(name, [option]) for name, option in zip(names, row, strict=True))
+            if all(
+                option in (allowed or {}).get(name, [option]) for name, option in zip(names, row, strict=True)
+            )
         ]
         return max(rows, key=lambda row: sum(estimates[name][o] for name, o in zip(names, row, strict=True)))

@@ -22,7 +22,9 @@ def philox4x32_10(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int,
 
 def stream_key(tenant: str, job: str, capsule: str) -> tuple[int, int]:
     """The key words of a capsule's random numbers: 8 bytes of BLAKE2b-256 over its three names."""
-    digest = hashlib.blake2b(b"".join(name.encode() + b"\0" for name in (tenant, job, capsule)), digest_size=32)
+    digest = hashlib.blake2b(
+        b"".join(name.encode() + b"\0" for name in (tenant, job, capsule)), digest_size=32
+    )
     low, high = struct.unpack("<II", digest.digest()[:8])
     return low, high
 

@@ -168,7 +168,7 @@ def scaled(name: str, metric: Mapping[str, Any], value: object) -> float:
     if "budget" in metric:
         if number < 0:
             raise Refused("metric_out_of_range", name)
-        return min(number / metric["budget"], 1.0)
+        return min(number / float(metric["budget"]), 1.0)
     low, high = metric.get("range", (0.0, 1.0))
     if not low <= number <= high:
         raise Refused("metric_out_of_range", name)

@@ -29,7 +29,11 @@ def _flow(value: object, plain: bool) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_text(name, plain)}: {_flow(item, plain)}" for name, item in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{_text(name, plain)}: {_flow(item, plain)}" for name, item in value.items())
+            + "}"
+        )
     if isinstance(value, Sequence):
         return "[" + ", ".join(_flow(item, plain) for item in value) + "]"
     raise TypeError(type(value))

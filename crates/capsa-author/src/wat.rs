@@ -52,12 +52,13 @@ const TEXTS: [(&str, &str); 14] = [
 /// The definition has to be a valid one ([`Definition::filled`] accepts it); the text of another
 /// may not assemble.
 pub fn wat(definition: &Definition) -> String {
-    let start = if has(definition, ContextKind::Category) { DECIMAL_BYTES } else { RESULT_BYTES };
+    let category = has(definition, ContextKind::Category);
+    let start = if category { DECIMAL_BYTES } else { RESULT_BYTES };
     let mut data = Data::at(start);
     let metrics: Vec<&str> = definition.reward.iter().flatten().map(|(name, _)| name.as_str()).collect();
     // Lists first: their texts are then found where the same text is needed alone.
     let metric_list = data.list(&metrics);
-    let reserved = data.list(&["unknown", "other"]);
+    let reserved = if category { data.list(&["unknown", "other"]) } else { 0 };
     let frame = frame(definition, &mut data);
     let reward = reward(definition, &mut data);
     let mut parts = parts(definition);

@@ -22,7 +22,7 @@ pub struct Version {
     /// The component's digest.
     pub digest: String,
     /// Its complete definition.
-    pub definition: Definition,
+    pub definition: Arc<Definition>,
 }
 
 /// One capsule's state.
@@ -99,7 +99,7 @@ impl Capsule {
         learned.bump();
         let program = Arc::new(Program::new(definition.clone(), &mut learned));
         Ok(Self {
-            versions: vec![Version { digest: installed.digest.clone(), definition }],
+            versions: vec![Version { digest: installed.digest.clone(), definition: Arc::new(definition) }],
             overrides: Overrides::default(),
             program,
             learned,
@@ -149,7 +149,7 @@ impl Capsule {
         let definition = recorded(&installed.definition)?;
         // An override that the new file no longer allows must not make the install fail.
         let in_force = self.overrides.apply(&definition).unwrap_or_else(|_| definition.clone());
-        self.versions.push(Version { digest: installed.digest.clone(), definition });
+        self.versions.push(Version { digest: installed.digest.clone(), definition: Arc::new(definition) });
         self.enforce(in_force);
         Ok(())
     }

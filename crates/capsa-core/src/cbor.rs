@@ -94,12 +94,17 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
 /// `b2:` and the BLAKE2b-256 digest in hexadecimal: how every digest is shown.
 pub fn digest(bytes: &[u8]) -> String {
     use blake2::Digest;
-    let hash = blake2::Blake2b::<blake2::digest::consts::U32>::digest(bytes);
-    let mut text = String::with_capacity(67);
-    text.push_str("b2:");
-    for byte in hash {
-        use std::fmt::Write;
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+    hex("b2:", &blake2::Blake2b::<blake2::digest::consts::U32>::digest(bytes))
+}
+
+/// A prefix and bytes in lower-case hexadecimal.
+pub fn hex(prefix: &str, bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(prefix.len() + 2 * bytes.len());
+    text.push_str(prefix);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
     text
 }

@@ -37,7 +37,7 @@ pub enum Json {
 ///
 /// [`Refusal::InvalidField`] for a list that does not hold only texts or only numbers, a number
 /// that is not finite, and an input beyond [`MAX_INPUT_BYTES`] or [`MAX_INPUT_DEPTH`].
-pub fn flatten(input: &[(String, Json)]) -> Result<Fields, Rejected> {
+pub fn flatten(input: Vec<(String, Json)>) -> Result<Fields, Rejected> {
     let mut flattener = Flattener { fields: Fields::with_capacity(input.len()), bytes: 0 };
     flattener.object(input, "", "/input", 1)?;
     Ok(flattener.fields)
@@ -49,7 +49,13 @@ struct Flattener {
 }
 
 impl Flattener {
-    fn object(&mut self, object: &[(String, Json)], prefix: &str, pointer: &str, depth: usize) -> Result<(), Rejected> {
+    fn object(
+        &mut self,
+        object: Vec<(String, Json)>,
+        prefix: &str,
+        pointer: &str,
+        depth: usize,
+    ) -> Result<(), Rejected> {
         if depth > MAX_INPUT_DEPTH {
             return Err(Rejected::absent(
                 Refusal::InvalidField,
@@ -59,35 +65,44 @@ impl Flattener {
             ));
         }
         for (name, json) in object {
-            // The usual name has nothing to escape and no prefix: one allocation.
-            let flat = if name.contains(['.', '\\']) {
-                format!("{prefix}{}", name.replace('\\', "\\\\").replace('.', "\\."))
-            } else if prefix.is_empty() {
-                name.clone()
-            } else {
-                format!("{prefix}{name}")
-            };
             match json {
                 Json::Null => {}
                 Json::Object(inner) => {
-                    self.object(inner, &format!("{flat}."), &format!("{pointer}/{}", escape(name)), depth + 1)?;
+                    let pointer = format!("{pointer}/{}", escape(&name));
+                    self.object(inner, &format!("{}.", flat_name(prefix, name)), &pointer, depth + 1)?;
                 }
                 other => {
-                    let value = scalar_or_list(other).map_err(|detail| invalid(pointer, name, other, detail))?;
-                    self.bytes += flat.len() + value_bytes(&value);
-                    if self.bytes > MAX_INPUT_BYTES {
-                        return Err(Rejected::absent(
-                            Refusal::InvalidField,
-                            "/input",
-                            format!("the input holds more than {MAX_INPUT_BYTES} bytes"),
-                            "send the fields that the capsule looks at",
-                        ));
-                    }
-                    self.fields.push((flat, value));
+                    check(&other).map_err(|detail| invalid(pointer, &name, &other, detail))?;
+                    self.push(flat_name(prefix, name), value(other))?;
                 }
             }
         }
         Ok(())
+    }
+
+    fn push(&mut self, name: String, value: Value) -> Result<(), Rejected> {
+        self.bytes += name.len() + value_bytes(&value);
+        if self.bytes > MAX_INPUT_BYTES {
+            return Err(Rejected::absent(
+                Refusal::InvalidField,
+                "/input",
+                format!("the input holds more than {MAX_INPUT_BYTES} bytes"),
+                "send the fields that the capsule looks at",
+            ));
+        }
+        self.fields.push((name, value));
+        Ok(())
+    }
+}
+
+/// The usual name has nothing to escape and no prefix, and is moved.
+fn flat_name(prefix: &str, name: String) -> String {
+    if name.contains(['.', '\\']) {
+        format!("{prefix}{}", name.replace('\\', "\\\\").replace('.', "\\."))
+    } else if prefix.is_empty() {
+        name
+    } else {
+        format!("{prefix}{name}")
     }
 }
 
@@ -97,32 +112,38 @@ fn invalid(pointer: &str, name: &str, json: &Json, detail: &'static str) -> Reje
     Rejected::new(Refusal::InvalidField, pointer, describe(json), format!("{:?} {detail}", shown(name)), remedy)
 }
 
-fn scalar_or_list(json: &Json) -> Result<Value, &'static str> {
+fn check(json: &Json) -> Result<(), &'static str> {
     match json {
-        Json::Flag(flag) => Ok(Value::Flag(*flag)),
-        Json::Number(number) if number.is_finite() => Ok(Value::Number(*number)),
-        Json::Number(_) => Err("is not a finite number"),
-        Json::Text(text) => Ok(Value::Text(text.clone())),
+        Json::Number(number) if !number.is_finite() => Err("is not a finite number"),
         Json::List(items) => match items.first() {
-            Some(Json::Number(_)) => items
-                .iter()
-                .map(|item| match item {
-                    Json::Number(number) if number.is_finite() => Ok(*number),
-                    Json::Number(_) => Err("holds a number that is not finite"),
-                    _ => Err("mixes numbers with something else"),
-                })
-                .collect::<Result<_, _>>()
-                .map(Value::Numbers),
-            Some(Json::Text(_)) | None => items
-                .iter()
-                .map(|item| match item {
-                    Json::Text(text) => Ok(text.clone()),
-                    _ => Err("mixes texts with something else"),
-                })
-                .collect::<Result<_, _>>()
-                .map(Value::Texts),
-            Some(_) => Err("is a list of something other than texts or numbers"),
+            None | Some(Json::Text(_)) if items.iter().all(|item| matches!(item, Json::Text(_))) => Ok(()),
+            Some(Json::Number(_)) if items.iter().all(|item| matches!(item, Json::Number(_))) => {
+                let finite = items.iter().all(|item| matches!(item, Json::Number(number) if number.is_finite()));
+                if finite { Ok(()) } else { Err("holds a number that is not finite") }
+            }
+            Some(Json::Text(_)) => Err("mixes texts with something else"),
+            Some(Json::Number(_)) => Err("mixes numbers with something else"),
+            _ => Err("is a list of something other than texts or numbers"),
         },
+        _ => Ok(()),
+    }
+}
+
+/// What [`check`] has let pass, as the guest sees it.
+fn value(json: Json) -> Value {
+    match json {
+        Json::Flag(flag) => Value::Flag(flag),
+        Json::Number(number) => Value::Number(number),
+        Json::Text(text) => Value::Text(text),
+        Json::List(items) if matches!(items.first(), Some(Json::Number(_))) => Value::Numbers(
+            items
+                .into_iter()
+                .filter_map(|item| if let Json::Number(number) = item { Some(number) } else { None })
+                .collect(),
+        ),
+        Json::List(items) => Value::Texts(
+            items.into_iter().filter_map(|item| if let Json::Text(text) = item { Some(text) } else { None }).collect(),
+        ),
         Json::Null | Json::Object(_) => unreachable!("handled by the caller"),
     }
 }
@@ -171,13 +192,19 @@ impl ContextNotes {
 /// Checks an input against the declared contexts.
 ///
 /// With an explicit context key the contexts are not looked at: nothing is noted or refused,
-/// and a declared field of a wrong type is taken out, so that `frame` does not stumble over it.
+/// and a declared field of a wrong type has to be taken out, so that `frame` does not stumble
+/// over it: the second part of the answer holds its place.
 ///
 /// # Errors
 ///
 /// [`Refusal::InvalidField`] if a declared field has the wrong type or a too long text.
-pub fn check_contexts(contexts: &[Context], fields: &mut Fields, explicit_key: bool) -> Result<ContextNotes, Rejected> {
+pub fn check_contexts(
+    contexts: &[Context],
+    fields: &Fields,
+    explicit_key: bool,
+) -> Result<(ContextNotes, Vec<usize>), Rejected> {
     let mut notes = ContextNotes::default();
+    let mut unfit = Vec::new();
     for context in contexts {
         let found = fields.iter().position(|(name, _)| *name == context.name);
         match found {
@@ -186,9 +213,7 @@ pub fn check_contexts(contexts: &[Context], fields: &mut Fields, explicit_key: b
             Some(at) => match check_value(context, &fields[at].1) {
                 Ok(Some(other)) if !explicit_key => notes.other.push((context.name.clone(), other)),
                 Ok(_) => {}
-                Err(_) if explicit_key => {
-                    fields.remove(at);
-                }
+                Err(_) if explicit_key => unfit.push(at),
                 Err((value, detail, remedy)) => {
                     let pointer = format!("/input/{}", escape(&context.name));
                     let detail = format!("{} {detail}", context.name);
@@ -197,7 +222,7 @@ pub fn check_contexts(contexts: &[Context], fields: &mut Fields, explicit_key: b
             },
         }
     }
-    Ok(notes)
+    Ok((notes, unfit))
 }
 
 type Fault = (String, String, &'static str);
@@ -264,7 +289,7 @@ mod tests {
             ("a", Json::Object(object(&[("b", Json::Number(2.0)), ("c\\", Json::Null)]))),
             ("list", Json::List(vec![])),
         ]);
-        let fields = flatten(&input).unwrap();
+        let fields = flatten(input).unwrap();
         assert_eq!(
             fields,
             vec![
@@ -281,26 +306,25 @@ mod tests {
         for _ in 0..MAX_INPUT_DEPTH - 1 {
             deep = vec![("x".to_owned(), Json::Object(deep))];
         }
-        assert!(flatten(&deep).is_ok());
+        assert!(flatten(deep.clone()).is_ok());
         deep = vec![("x".to_owned(), Json::Object(deep))];
-        assert!(flatten(&deep).unwrap_err().detail.contains("16 deep"));
+        assert!(flatten(deep.clone()).unwrap_err().detail.contains("16 deep"));
 
         let large = object(&[("x", Json::Text("y".repeat(MAX_INPUT_BYTES)))]);
-        assert!(flatten(&large).unwrap_err().detail.contains("65536 bytes"));
+        assert!(flatten(large).unwrap_err().detail.contains("65536 bytes"));
 
         let mixed =
             object(&[("o", Json::Object(object(&[("m", Json::List(vec![Json::Number(1.0), Json::Flag(true)]))])))]);
-        let error = flatten(&mixed).unwrap_err();
+        let error = flatten(mixed).unwrap_err();
         assert_eq!(("/input/o/m", Some("a list of 2")), (error.pointer.as_str(), error.value.as_deref()));
-        assert!(flatten(&object(&[("n", Json::Number(f64::NAN))])).is_err());
+        assert!(flatten(object(&[("n", Json::Number(f64::NAN))])).is_err());
     }
 
     #[test]
     fn an_explicit_key_silences_notes_and_drops_what_frame_would_refuse() {
         let contexts = [Context { name: "urgent".into(), kind: ContextKind::Flag, values: None, buckets: None }];
-        let mut fields = vec![("urgent".to_owned(), Value::Text("yes".into()))];
-        assert!(check_contexts(&contexts, &mut fields.clone(), false).is_err());
-        assert_eq!(ContextNotes::default(), check_contexts(&contexts, &mut fields, true).unwrap());
-        assert!(fields.is_empty());
+        let fields = vec![("urgent".to_owned(), Value::Text("yes".into()))];
+        assert!(check_contexts(&contexts, &fields, false).is_err());
+        assert_eq!(check_contexts(&contexts, &fields, true).unwrap(), (ContextNotes::default(), vec![0]));
     }
 }

@@ -19,6 +19,7 @@ pub mod posterior;
 pub mod program;
 pub mod record;
 pub mod rejected;
+mod rules;
 pub mod special;
 pub mod stream;
 pub mod tally;

@@ -230,14 +230,8 @@ pub const MAX_KEY_BYTES: usize = 256;
 
 fn bounded_key(key: String) -> String {
     use blake2::Digest;
-    use std::fmt::Write;
     if key.len() <= MAX_KEY_BYTES {
         return key;
     }
-    let mut short = String::with_capacity(33);
-    short.push('#');
-    for byte in blake2::Blake2b::<blake2::digest::consts::U16>::digest(key.as_bytes()) {
-        write!(short, "{byte:02x}").expect("writing to a string does not fail");
-    }
-    short
+    crate::cbor::hex("#", &blake2::Blake2b::<blake2::digest::consts::U16>::digest(key.as_bytes()))
 }

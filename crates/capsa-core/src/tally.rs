@@ -94,7 +94,7 @@ impl Tally {
     /// Counts a feedback.
     pub fn received(&mut self, outcome: &OutcomeReceived) {
         match outcome.status {
-            Status::Pending => return,
+            Status::Pending => {}
             Status::Late => self.feedback.late += 1,
             Status::Frozen => self.feedback.frozen += 1,
             Status::Kept => self.feedback.kept += 1,

@@ -339,10 +339,8 @@ fn simple_weighted_moves_as_declared() {
 
 #[test]
 fn an_event_that_does_not_fit_changes_nothing() {
-    let mut capsule = fold(&[
-        (0, installed(&definition(&OPTIONS, Algorithm::Thompson), 1)),
-        (1, outcome("a", "dear", 1.0)),
-    ]);
+    let mut capsule =
+        fold(&[(0, installed(&definition(&OPTIONS, Algorithm::Thompson), 1)), (1, outcome("a", "dear", 1.0))]);
     let before = (capsule.learned().encode(), capsule.tally().clone(), capsule.version());
     let mut foreign = outcome("a", "dear", 1.0);
     if let Event::OutcomeReceived(outcome) = &mut foreign {
@@ -364,8 +362,7 @@ fn an_event_that_does_not_fit_changes_nothing() {
 #[test]
 fn modes_answer_as_declared() {
     let shadow = Overrides { mode: Some(Mode::Shadow), ..Overrides::default() };
-    let mut capsule =
-        fold(&[(0, installed(&definition(&OPTIONS, Algorithm::Thompson), 1)), (1, settings(&shadow))]);
+    let mut capsule = fold(&[(0, installed(&definition(&OPTIONS, Algorithm::Thompson), 1)), (1, settings(&shadow))]);
     let mut current = ask(&capsule, "a", None, 1, 5);
     current.current = Some(vec![2]);
     let (program, learned, cache) = capsule.for_decision();

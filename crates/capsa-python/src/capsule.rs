@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use capsa_core::capsule::Capsule as State;
-use capsa_core::cbor::{ByName, Bytes16};
+use capsa_core::cbor::{self, ByName, Bytes16, DecodeError};
 use capsa_core::decide::{Ask, decide};
 use capsa_core::definition::{Definition, Mode};
-use capsa_core::events::{Event, Installed, KeyFrom, LearningChanged, OutcomeReceived, Status};
+use capsa_core::events::{Decided, Event, Installed, KeyFrom, LearningChanged, OutcomeReceived, Status};
 use capsa_core::input::{check_contexts, flatten};
 use capsa_core::learned::Entry;
 use capsa_core::program::{MAX_KEY_BYTES, Overrides, Program};
 use capsa_core::record::{Circumstances, record, stream_key};
 use capsa_core::rejected::{Refusal, Rejected};
-use capsa_core::world::{Fields, Made, Value};
+use capsa_core::world::{self, Fields, Value};
 use capsa_core::{outcome, rejected};
 use capsa_vm::{Level, Log};
 use pyo3::prelude::*;
@@ -54,21 +54,26 @@ impl Capsule {
         &self,
         nonce: [u8; 16],
         now_ms: u64,
-        input: &[(String, capsa_core::input::Json)],
+        input: Vec<(String, capsa_core::input::Json)>,
         context_key: Option<&str>,
         asked: &Asked,
-    ) -> Result<Decision, Raised> {
-        let flat = flatten(input)?;
+    ) -> Result<Made, Raised> {
+        let fields = flatten(input)?;
         loop {
             let (program, component) = self.ready();
-            let mut fields = flat.clone();
             let of_request = program.definition.allowed(&asked.options)?;
             let current = match &asked.current {
                 Some(current) => Some(program.definition.pick("/current", current)?),
                 None => None,
             };
-            let notes = check_contexts(&program.definition.contexts, &mut fields, context_key.is_some())?;
-            let framed = component.frame(&fields).map_err(|failed| failed.error)?;
+            let (notes, unfit) = check_contexts(&program.definition.contexts, &fields, context_key.is_some())?;
+            let framed = if unfit.is_empty() {
+                component.frame(&fields)
+            } else {
+                let fit = fields.iter().enumerate().filter(|(at, _)| !unfit.contains(at));
+                component.frame(&fit.map(|(_, field)| field.clone()).collect::<Fields>())
+            }
+            .map_err(|failed| failed.error)?;
             let (computed, of_guest) = program.framed(framed.choices).map_err(Raised::BadAnswer)?;
             let (key, key_from) = match context_key {
                 Some(key) => (key.to_owned(), KeyFrom::Request),
@@ -81,6 +86,7 @@ impl Capsule {
                 continue;
             }
             let capsule_version = inner.state.version();
+            let version = Arc::clone(&inner.state.current().definition);
             let (_, learned, cache) = inner.state.for_decision();
             let decision = decide(&program, learned, cache, &ask)?;
             let around = Circumstances { key_from, notes, capsule_version, learner_version: learned.version() };
@@ -89,17 +95,20 @@ impl Capsule {
             if decision.baseline_replaced {
                 warnings.push("the baseline is not allowed: answered the first option that is".to_owned());
             }
-            let recorded = program.mode() != Mode::Off;
-            return Ok(Decision::new(
-                record(&program, &ask, &decision, &around),
-                Arc::clone(&self.origin),
-                program.definition.strategies.clone(),
-                recorded,
-                warnings,
-                log_lines(framed.log),
-            ));
+            let record = record(&program, &ask, &decision, &around);
+            let payload = if record.mode == Mode::Off { Vec::new() } else { cbor::encode(&record) };
+            return Ok(Made { record, version, payload, warnings, log: log_lines(framed.log) });
         }
     }
+}
+
+/// A decision on its way to Python.
+struct Made {
+    record: Decided,
+    version: Arc<Definition>,
+    payload: Vec<u8>,
+    warnings: Vec<String>,
+    log: Vec<(String, String)>,
 }
 
 /// What a request says about options.
@@ -180,19 +189,29 @@ impl Capsule {
         let asked = if options.is_some() || current.is_some() {
             let strategies = strategy_names(&self.ready().0);
             Asked {
-                options: options.map(|o| convert::option_lists(o, "/options", &strategies)).transpose()?.unwrap_or_default(),
+                options: options
+                    .map(|o| convert::option_lists(o, "/options", &strategies))
+                    .transpose()?
+                    .unwrap_or_default(),
                 current: current.map(|c| convert::options_by_strategy(c, "/current", &strategies)).transpose()?,
             }
         } else {
             Asked { options: Vec::new(), current: None }
         };
-        py.detach(|| self.decide_once(nonce, now_ms, &input, context_key, &asked))
+        let made = py.detach(|| self.decide_once(nonce, now_ms, input, context_key, &asked))?;
+        let payload = PyBytes::new(py, &made.payload).unbind();
+        let decision = Decision::new(made.record, Arc::clone(&self.origin), made.version, payload);
+        Ok(decision.with_words(made.warnings, made.log))
     }
 
-    fn read_decision(&self, payload: &[u8]) -> Result<Decision, Raised> {
-        let record: capsa_core::events::Decided = capsa_core::cbor::decode("decided event", payload)?;
-        let strategies = self.lock().state.version_at(record.capsule_version).map(|v| v.definition.strategies.clone());
-        Decision::read(payload, Arc::clone(&self.origin), strategies.unwrap_or_default())
+    fn read_decision(&self, payload: Py<PyBytes>, py: Python<'_>) -> Result<Decision, Raised> {
+        let record: Decided = cbor::decode("decided event", payload.as_bytes(py))?;
+        let version = self.lock().state.version_at(record.capsule_version).map(|v| Arc::clone(&v.definition));
+        let version = version.ok_or_else(|| DecodeError {
+            what: "decided event",
+            why: format!("version {} was never installed", record.capsule_version),
+        })?;
+        Ok(Decision::new(record, Arc::clone(&self.origin), version, payload))
     }
 
     fn parts(&self, outcome: &Bound<'_, PyDict>) -> Result<Option<BTreeMap<String, f64>>, Raised> {
@@ -226,7 +245,7 @@ impl Capsule {
         taken: Option<BTreeMap<String, String>>,
     ) -> Result<(f64, Vec<(String, String)>), Raised> {
         let (program, component) = self.ready();
-        let made: Vec<Made> = decision.record.made(taken.map(ByName).as_ref());
+        let made: Vec<world::Made> = decision.record.made(taken.map(ByName).as_ref());
         let fields: Fields = outcome.into_iter().map(|(name, value)| (name, Value::Number(value))).collect();
         py.detach(|| {
             let valued = component.reward(&fields, &made).map_err(|failed| failed.error)?;
@@ -253,7 +272,8 @@ impl Capsule {
         let definition = {
             let inner = self.lock();
             let of_version = version.and_then(|version| inner.state.version_at(version));
-            of_version.map_or_else(|| inner.state.current().definition.clone(), |v| v.definition.clone())
+            let version = of_version.unwrap_or_else(|| inner.state.current());
+            Arc::clone(&version.definition)
         };
         let strategies: Vec<String> = definition.strategies.iter().map(|strategy| strategy.name.clone()).collect();
         let named = convert::options_by_strategy(named, field, &strategies)?;
@@ -267,7 +287,7 @@ impl Capsule {
         strategy: Option<&Bound<'_, PyAny>>,
         option: &Bound<'_, PyAny>,
     ) -> Result<(String, String), Raised> {
-        let definition = self.lock().state.current().definition.clone();
+        let definition = Arc::clone(&self.lock().state.current().definition);
         let at = match strategy {
             None if definition.strategies.len() == 1 => 0,
             None => {
@@ -357,13 +377,12 @@ impl Capsule {
         self.lock().state.learned().version()
     }
 
-    fn weights(&self, py: Python<'_>, context_key: &str, now_ms: u64) -> Result<BTreeMap<String, Vec<f64>>, Raised> {
-        check_key(context_key)?;
-        Ok(py.detach(|| {
+    fn weights(&self, py: Python<'_>, context_key: &str, now_ms: u64) -> BTreeMap<String, Vec<f64>> {
+        py.detach(|| {
             let mut inner = self.lock();
             let weights = inner.state.weights(context_key, now_ms);
             by_strategy(inner.state.program(), &weights)
-        }))
+        })
     }
 
     #[pyo3(signature = (now_ms, *, after=None, limit=100))]

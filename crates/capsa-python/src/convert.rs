@@ -62,13 +62,15 @@ fn json(value: &Bound<'_, PyAny>, pointer: &str, name: &str, depth: usize) -> Re
         return items.map(|item| json(&item?, pointer, name, depth + 1)).collect::<Result<_, _>>().map(Json::List);
     }
     let kind = value.get_type().name().map(|name| name.to_string()).unwrap_or_default();
-    Err(invalid(&here(), &kind, "is a value that JSON does not have", "send texts, numbers, flags, lists or mappings").into())
+    Err(invalid(&here(), &kind, "is a value that JSON does not have", "send texts, numbers, flags, lists or mappings")
+        .into())
 }
 
 fn text(value: &Bound<'_, PyString>, pointer: &str) -> Result<String, Rejected> {
-    value.to_cow().map(std::borrow::Cow::into_owned).map_err(|_| {
-        invalid(pointer, "a text", "holds half of a surrogate pair", "send text that is valid Unicode")
-    })
+    value
+        .to_cow()
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| invalid(pointer, "a text", "holds half of a surrogate pair", "send text that is valid Unicode"))
 }
 
 /// An integer as the number it is: nothing is rounded in silence.

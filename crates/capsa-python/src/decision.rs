@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use capsa_core::cbor::{self, ByName};
 use capsa_core::decide::Reason;
-use capsa_core::definition::{Mode, Strategy};
+use capsa_core::definition::{Definition, Mode, Strategy};
 use capsa_core::events::{Decided, KeyFrom};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-
-use crate::errors::Raised;
 
 /// What surrounds a record, so that its names have numbers.
 #[derive(Debug)]
@@ -25,9 +23,11 @@ pub struct Origin {
 pub struct Decision {
     pub record: Decided,
     origin: Arc<Origin>,
-    strategies: Vec<Strategy>,
-    payload: Vec<u8>,
-    recorded: bool,
+    /// The strategies of the version that decided: a name's number is its place.
+    version: Arc<Definition>,
+    /// Empty where nothing is recorded.
+    #[pyo3(get)]
+    payload: Py<PyBytes>,
     #[pyo3(get)]
     warnings: Vec<String>,
     #[pyo3(get)]
@@ -35,42 +35,25 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// A decision with its record; `recorded` says whether the journal gets it.
-    pub fn new(
-        record: Decided,
-        origin: Arc<Origin>,
-        strategies: Vec<Strategy>,
-        recorded: bool,
-        warnings: Vec<String>,
-        log: Vec<(String, String)>,
-    ) -> Self {
-        let payload = if recorded { cbor::encode(&record) } else { Vec::new() };
-        Self { record, origin, strategies, payload, recorded, warnings, log }
+    /// A decision with its record and the bytes that the journal gets of it; none in mode off.
+    pub fn new(record: Decided, origin: Arc<Origin>, version: Arc<Definition>, payload: Py<PyBytes>) -> Self {
+        Self { record, origin, version, payload, warnings: Vec::new(), log: Vec::new() }
     }
 
-    /// The decision of a recorded event.
-    pub fn read(payload: &[u8], origin: Arc<Origin>, strategies: Vec<Strategy>) -> Result<Self, Raised> {
-        let record: Decided = cbor::decode("decided event", payload)?;
-        Ok(Self {
-            record,
-            origin,
-            strategies,
-            payload: payload.to_vec(),
-            recorded: true,
-            warnings: Vec::new(),
-            log: Vec::new(),
-        })
+    /// The same with what only the live call knows.
+    pub fn with_words(self, warnings: Vec<String>, log: Vec<(String, String)>) -> Self {
+        Self { warnings, log, ..self }
     }
 
     fn only(&self) -> Option<&Strategy> {
-        match self.strategies.as_slice() {
+        match self.version.strategies.as_slice() {
             [only] => Some(only),
             _ => None,
         }
     }
 
     fn parts(&self, options: &ByName<String>, shares: Option<&ByName<Vec<f64>>>, drawn: bool) -> Vec<StrategyDecision> {
-        (self.strategies.iter().enumerate())
+        (self.version.strategies.iter().enumerate())
             .map(|(strategy_id, strategy)| {
                 let option_name = options.0.get(&strategy.name).cloned().unwrap_or_default();
                 let option = position(strategy, &option_name);
@@ -99,15 +82,7 @@ fn position(strategy: &Strategy, name: &str) -> usize {
 impl Decision {
     #[getter]
     fn id(&self) -> Option<String> {
-        use std::fmt::Write;
-        self.recorded.then(|| {
-            let mut id = String::with_capacity(36);
-            id.push_str("dec_");
-            for byte in self.record.id.0 {
-                write!(id, "{byte:02x}").expect("writing to a string does not fail");
-            }
-            id
-        })
+        (self.record.mode != Mode::Off).then(|| cbor::hex("dec_", &self.record.id.0))
     }
 
     #[getter]
@@ -203,7 +178,7 @@ impl Decision {
     #[getter]
     fn choices<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let choices = PyDict::new(py);
-        for strategy in &self.strategies {
+        for strategy in &self.version.strategies {
             choices.set_item(&strategy.name, &self.record.options.0[&strategy.name])?;
         }
         Ok(choices)
@@ -222,11 +197,6 @@ impl Decision {
     #[getter]
     fn nonce<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.record.id.0)
-    }
-
-    #[getter]
-    fn payload<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.payload)
     }
 
     fn draw_again(&self) -> Option<usize> {

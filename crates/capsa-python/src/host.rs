@@ -42,7 +42,7 @@ impl Component {
     }
 
     fn frame<'py>(&self, py: Python<'py>, input: &Bound<'py, PyDict>) -> Result<Vec<Bound<'py, PyDict>>, Raised> {
-        let input = flatten(&convert::object(input)?)?;
+        let input = flatten(convert::object(input)?)?;
         let framed = py.detach(|| self.0.frame(&input)).map_err(|failed| failed.error)?;
         let rows: PyResult<_> = (framed.choices.into_iter())
             .map(|choice| {
@@ -66,7 +66,7 @@ impl Component {
         outcome: &Bound<'_, PyDict>,
         made: Vec<(String, String, String, Option<f64>)>,
     ) -> Result<f64, Raised> {
-        let outcome = flatten(&convert::object(outcome)?)?;
+        let outcome = flatten(convert::object(outcome)?)?;
         let made: Vec<Made> = (made.into_iter())
             .map(|(strategy, option, key, propensity)| Made { strategy, option, key, propensity })
             .collect();

@@ -155,7 +155,7 @@ fn engine_config(settings: &HostSettings) -> Config {
         .max_tables_per_module(TABLES_PER_COMPONENT)
         .table_elements(TABLE_ELEMENTS)
         // What a call has dirtied is written back instead of unmapped, so that the next call has
-        // no page faults: 7 us a call instead of 12 (`examples/frame_cost.rs`). The kernel tells
+        // no page faults: 7 us a call instead of 12 on a busy machine (`examples/frame_cost.rs`). The kernel tells
         // which pages those are (Linux 6.7 and later); older ones write all 64 KiB back, and
         // unmap what lies behind: 8 us for a small guest, 18 for one with a megabyte of memory.
         .linear_memory_keep_resident(64 << 10)

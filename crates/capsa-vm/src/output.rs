@@ -45,12 +45,6 @@ pub enum BadOutput {
         /// Its name.
         strategy: String,
     },
-    /// A choice without a context key.
-    #[error("the key of strategy {strategy:?} is empty")]
-    EmptyKey {
-        /// The choice's strategy.
-        strategy: String,
-    },
     /// A feature that is infinite or no number.
     #[error("feature {index} of {of} is {value}, not a finite number")]
     FeatureNotFinite {
@@ -120,9 +114,6 @@ pub(crate) fn check_reward(value: f64) -> Result<f64, BadOutput> {
 
 fn check_choice(choice: &Choice) -> Result<(), BadOutput> {
     let strategy = || shortened(&choice.strategy);
-    if choice.key.is_empty() {
-        return Err(BadOutput::EmptyKey { strategy: strategy() });
-    }
     check_finite(&choice.features, || format!("strategy {:?}", strategy()))?;
     let Some(first) = choice.candidates.first() else { return Ok(()) };
     if choice.allowed.is_some() {
@@ -197,13 +188,14 @@ mod tests {
     #[test]
     fn a_choice_that_keeps_the_rules_passes() {
         assert_eq!(check_choices(&[choice()]), Ok(()));
+        // The key of one category whose value is the empty text.
+        assert_eq!(check_choices(&[Choice { key: String::new(), ..choice() }]), Ok(()));
         assert_eq!(check_choices(&[]), Ok(()));
     }
 
     #[test]
     fn each_broken_rule_has_its_own_sentence() {
         assert_eq!(problem(|c| c.strategy.clear()), "choice 0 has an empty strategy");
-        assert_eq!(problem(|c| c.key.clear()), "the key of strategy \"s\" is empty");
         assert_eq!(
             problem(|c| c.features = vec![0.0, f32::NAN]),
             "feature 1 of strategy \"s\" is NaN, not a finite number"
@@ -240,8 +232,8 @@ mod tests {
     fn a_long_name_is_shortened_in_the_message() {
         let long = problem(|c| {
             c.strategy = "é".repeat(100_000);
-            c.key.clear();
+            c.allowed = Some(vec![true]);
         });
-        assert_eq!(long, format!("the key of strategy {:?} is empty", "é".repeat(64)));
+        assert_eq!(long, format!("strategy {:?} has both `allowed` and `candidates`", "é".repeat(64)));
     }
 }

@@ -63,9 +63,15 @@ def _parser() -> argparse.ArgumentParser:
         help="route real prompts over three models and draw what was learned",
         description="Routes 1,785 real prompts over three models and draws what was learned.",
     )
-    demo.add_argument("--seeds", type=_count, default=5, metavar="N", help="how many repetitions, 1 to 100 (default: 5)")
     demo.add_argument(
-        "--out", type=Path, default=Path("capsa-demo"), metavar="DIR", help="where the picture goes (default: capsa-demo)"
+        "--seeds", type=_count, default=5, metavar="N", help="how many repetitions, 1 to 100 (default: 5)"
+    )
+    demo.add_argument(
+        "--out",
+        type=Path,
+        default=Path("capsa-demo"),
+        metavar="DIR",
+        help="where the picture goes (default: capsa-demo)",
     )
     _add_json(demo)
     demo.set_defaults(run=_demo)
@@ -102,7 +108,9 @@ def _author(chosen: argparse.Namespace) -> dict[str, Any]:
         out.write_bytes(source.component)
         written.append(str(out))
         if chosen.wat_out is not None:
-            chosen.wat_out.write_text(_native.spec_wat(spec.read_text(encoding="utf-8-sig")), encoding="utf-8")
+            chosen.wat_out.write_text(
+                _native.spec_wat(spec.read_text(encoding="utf-8-sig")), encoding="utf-8"
+            )
             written.append(str(chosen.wat_out))
     if not chosen.json:
         _describe(definition, facts["size_bytes"], facts["digest"])
@@ -168,6 +176,10 @@ def _problem(error: CapsaError | OSError) -> dict[str, Any]:
         ]
         return {"ok": False, "type": f"/problems/{error.code}", "detail": error.detail, "errors": errors}
     if isinstance(error, OSError):
-        return {"ok": False, "type": "/problems/internal", "detail": f"{error.filename}: {error.strerror or error}"}
+        return {
+            "ok": False,
+            "type": "/problems/internal",
+            "detail": f"{error.filename}: {error.strerror or error}",
+        }
     errors = [{"pointer": error.pointer, "value": error.value, "remedy": error.remedy}]
     return {"ok": False, "type": f"/problems/{error.code}", "detail": error.detail, "errors": errors}

@@ -81,7 +81,7 @@ class AsyncCapsule:
         *,
         outcome: Mapping[str, float | bool] | None = None,
         reward: float | None = None,
-        taken: OptionLike | None | _Unset = AS_ANSWERED,
+        taken: OptionLike | _Unset | None = AS_ANSWERED,
         strategy: str | int | None = None,
         option: str | int | None = None,
         context_key: str | None = None,

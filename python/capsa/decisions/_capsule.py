@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,7 @@ from capsa import _native
 from capsa.decisions import _feedback, _learning, _report
 from capsa.decisions._answers import ContextMemory, Feedback, StrategyFeedback
 from capsa.decisions._feedback import AS_ANSWERED, OptionLike, Recorded, Repeated, _Unset
-from capsa.decisions._fold import CapsuleState, Decoded
-from capsa.decisions._ledger import Row
+from capsa.decisions._fold import CapsuleState
 from capsa.errors import InvalidField
 
 if TYPE_CHECKING:
@@ -80,13 +78,19 @@ class Capsule:
         if current is not None and isinstance(current, Mapping):
             current = dict(current)
         decision = state.native.decide(
-            store._nonces.take(now_ms), now_ms, input, context_key=context_key, options=options, current=current
+            store._nonces.take(now_ms),
+            now_ms,
+            input,
+            context_key=context_key,
+            options=options,
+            current=current,
         )
         if decision.log:
             self._write_log(decision.log)
-        if decision.id is not None:
+        payload = decision.payload
+        if payload:
             with store._lock:
-                store._record(self._place, "decided", now_ms, decision.payload, Decoded(decision=decision))
+                state.decided(store._append(self._place, "decided", now_ms, payload), decision)
         return decision
 
     def feedback(
@@ -95,7 +99,7 @@ class Capsule:
         *,
         outcome: Mapping[str, float | bool] | None = None,
         reward: float | None = None,
-        taken: OptionLike | None | _Unset = AS_ANSWERED,
+        taken: OptionLike | _Unset | None = AS_ANSWERED,
         strategy: str | int | None = None,
         option: str | int | None = None,
         context_key: str | None = None,
@@ -178,9 +182,9 @@ class Capsule:
             self._write_log(posted.log)
         before = native.weights(key, now_ms)
         payload = _native.encode_outcome(**fields)
-        event = self._store._record(self._place, "outcome_received", now_ms, payload, Decoded(outcome=fields))
+        event = self._store._record(self._place, "outcome_received", now_ms, payload, fields)
         after = native.weights(key, now_ms) if fields["status"] == "applied" else before
-        names = {strategy["name"]: strategy["options"] for strategy in json.loads(native.definition)["strategies"]}
+        names = state.options
         decisions = [
             StrategyFeedback(
                 strategy_id=list(names).index(strategy),
@@ -221,16 +225,18 @@ class Capsule:
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
             raise InvalidField(
-                "limit is out of range", pointer="/limit", value=str(limit)[:80], remedy=f"use 1 to {MAX_PAGE}"
+                "limit is out of range",
+                pointer="/limit",
+                value=str(limit)[:80],
+                remedy=f"use 1 to {MAX_PAGE}",
             )
-        native = self._state().native
-        names = {strategy["name"]: strategy["options"] for strategy in json.loads(native.definition)["strategies"]}
-        rows = native.contexts(self._store._now_ms(), after=after, limit=limit)
+        state = self._state()
+        rows = state.native.contexts(self._store._now_ms(), after=after, limit=limit)
         return [
             ContextMemory(
                 context_key=row["context_key"],
                 weights=row["weights"],
-                names=names,
+                names=state.options,
                 decisions=row["decisions"],
                 rewards=row["rewards"],
                 updated_at=_learning.timestamp(row["updated_at_ms"]),
@@ -274,7 +280,9 @@ class Capsule:
     def _write_log(self, lines: list[tuple[str, str]]) -> None:
         for level, message in lines:
             # A guest wrote it: escaped, so that it cannot forge other lines.
-            _log.log(_LEVELS[level], "%s: %s", "/".join(self._place), message.encode("unicode_escape").decode())
+            _log.log(
+                _LEVELS[level], "%s: %s", "/".join(self._place), message.encode("unicode_escape").decode()
+            )
 
     @staticmethod
     def _as_dict(input: object, pointer: str) -> dict[str, Any]:

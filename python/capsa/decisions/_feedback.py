@@ -47,7 +47,7 @@ def by_decision(
     decision_id: str,
     outcome: Mapping[str, float | bool] | None,
     reward: float | None,
-    taken: OptionLike | None | _Unset,
+    taken: OptionLike | _Unset | None,
 ) -> tuple[Row, Recorded | Repeated]:
     """Works out one post for a decision. Nothing has changed yet.
 
@@ -62,7 +62,9 @@ def by_decision(
     native = state.native
     if outcome is not None and reward is not None:
         raise InvalidField(
-            "outcome and reward are both given", pointer="/reward", remedy="send the metrics, or one number instead"
+            "outcome and reward are both given",
+            pointer="/reward",
+            remedy="send the metrics, or one number instead",
         )
     if reward is None and not outcome:
         raise RewardMissing(
@@ -88,7 +90,7 @@ def _mapping(outcome: Mapping[str, float | bool]) -> dict[str, Any]:
     return dict(outcome)
 
 
-def _taken(state: CapsuleState, row: Row, taken: OptionLike | None | _Unset) -> dict[str, str]:
+def _taken(state: CapsuleState, row: Row, taken: OptionLike | _Unset | None) -> dict[str, str]:
     """The options carried out, agreeing with earlier posts."""
     answered = row.decision.choices
     if isinstance(taken, _Unset):
@@ -145,15 +147,16 @@ def _metrics(
             pointer="/outcome",
             remedy="nothing has changed; a reward stands for all metrics",
         )
-    for name in sorted(metrics.keys() & row.metrics.keys()):
-        if metrics[name] != row.metrics[name]:
+    known = row.metrics or {}
+    for name in sorted(metrics.keys() & known.keys()):
+        if metrics[name] != known[name]:
             raise FeedbackConflict(
-                f"{name} was {row.metrics[name]} in an earlier post",
+                f"{name} was {known[name]} in an earlier post",
                 pointer=f"/outcome/{name}",
                 value=str(metrics[name]),
                 remedy="nothing of this post counts; a metric counts once",
             )
-    new = {name: value for name, value in metrics.items() if name not in row.metrics}
+    new = {name: value for name, value in metrics.items() if name not in known}
     if not new:
         return Repeated(row)
     if row.done and now_ms <= row.decision.deadline_ms:
@@ -162,7 +165,7 @@ def _metrics(
             pointer=f"/outcome/{min(new)}",
             remedy="nothing of this post counts",
         )
-    everything = row.metrics | new
+    everything = known | new
     status = _status(native, row, now_ms, taken)
     missing = [name for name in native.declared_metrics or [] if name not in everything]
     if parts is not None:
@@ -170,7 +173,8 @@ def _metrics(
     if missing and status != "late":
         event = _event(row, now_ms, "pending", taken, metrics=new, reward=None)
         return Recorded(event=event, parts=parts or {}, missing=missing, log=[])
-    reward, log = None, []
+    reward: float | None = None
+    log: list[tuple[str, str]] = []
     if not missing:
         reward, log = native.value(row.decision, everything, taken)
     event = _event(row, now_ms, status, taken, metrics=new, reward=reward)

@@ -5,11 +5,11 @@ The live store and a rebuild apply events through the same object, so that they 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import cbor2
-import msgspec
 
 from capsa._native import Capsule as NativeCapsule
 from capsa._native import Component, Decision
@@ -26,6 +26,7 @@ class CapsuleState:
         changed: Who changed which setting when, by the setting's dotted name.
         repeated: How many feedbacks said again what was known. Not folded: nothing was recorded.
         learning_version: How often the settings were changed.
+        options: The options of the installed version by strategy.
     """
 
     def __init__(self, native: NativeCapsule) -> None:
@@ -34,13 +35,21 @@ class CapsuleState:
         self.changed: dict[str, dict[str, Any]] = {}
         self.repeated = 0
         self.learning_version = 0
+        self.options = self._options()
 
+    def _options(self) -> dict[str, list[str]]:
+        definition = json.loads(self.native.definition)
+        return {strategy["name"]: strategy["options"] for strategy in definition["strategies"]}
 
-class Decoded(msgspec.Struct, frozen=True):
-    """What a live event brings along, so that the live path need not decode what it just encoded."""
+    def installed(self, event: Event, component: Component) -> None:
+        """Folds the install of a further version."""
+        self.native.apply(event.type, event.time_ms, event.payload, component)
+        self.options = self._options()
 
-    decision: Decision | None = None
-    outcome: dict[str, Any] | None = None
+    def decided(self, event: Event, decision: Decision) -> None:
+        """Folds a decision, decoded."""
+        self.native.apply_decided(decision)
+        self.ledger.decided(decision, event.time_ms)
 
 
 class Fold:
@@ -54,8 +63,12 @@ class Fold:
         self._load = load
         self.capsules: dict[tuple[str, str, str], CapsuleState] = {}
 
-    def apply(self, event: Event, decoded: Decoded | None = None) -> None:
+    def apply(self, event: Event, outcome: dict[str, Any] | None = None) -> None:
         """Folds one event.
+
+        Args:
+            event: The event.
+            outcome: Its payload, where the live path holds it decoded.
 
         Raises:
             JournalMismatch: The event does not fit what was folded before.
@@ -69,16 +82,11 @@ class Fold:
             return
         state = self.capsules[place]
         if event.type == "decided":
-            decision = decoded.decision if decoded else None
-            if decision is None:
-                decision = state.native.read_decision(event.payload)
-            state.native.apply_decided(decision)
-            state.ledger.decided(decision, event.time_ms)
+            state.decided(event, state.native.read_decision(event.payload))
             return
         state.native.apply(event.type, event.time_ms, event.payload)
         if event.type == "outcome_received":
-            outcome = decoded.outcome if decoded and decoded.outcome is not None else cbor2.loads(event.payload)
-            self._outcome(state, outcome)
+            self._outcome(state, cbor2.loads(event.payload) if outcome is None else outcome)
         elif event.type == "learning_changed":
             state.learning_version += 1
             for dotted in cbor2.loads(event.payload)["changed"]:
@@ -91,7 +99,7 @@ class Fold:
             tenant, job, _ = place
             self.capsules[place] = CapsuleState(NativeCapsule(tenant, job, component, event.payload))
         else:
-            state.native.apply(event.type, event.time_ms, event.payload, component)
+            state.installed(event, component)
 
     @staticmethod
     def _outcome(state: CapsuleState, outcome: dict[str, Any]) -> None:

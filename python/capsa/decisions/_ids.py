@@ -48,7 +48,7 @@ class Nonces:
         return block.digest(_RANDOM_BYTES * _POOL_NONCES)
 
 
-def parse_decision_id(decision_id: str) -> bytes:
+def parse_decision_id(decision_id: object) -> bytes:
     """The nonce of a decision id.
 
     Raises:
@@ -56,7 +56,12 @@ def parse_decision_id(decision_id: str) -> bytes:
     """
     if isinstance(decision_id, str) and decision_id.startswith(_PREFIX):
         digits = decision_id.removeprefix(_PREFIX)
-        if len(digits) == 2 * _NONCE_BYTES and digits == digits.lower() and digits.isascii() and digits.isalnum():
+        if (
+            len(digits) == 2 * _NONCE_BYTES
+            and digits == digits.lower()
+            and digits.isascii()
+            and digits.isalnum()
+        ):
             try:
                 return bytes.fromhex(digits)
             except ValueError:

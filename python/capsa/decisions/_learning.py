@@ -42,7 +42,9 @@ def to_snake(name: str) -> str:
 
 def timestamp(time_ms: int) -> str:
     """A time as RFC 3339 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
 
 
 def duration_seconds(text: Any, pointer: str) -> float:
@@ -175,7 +177,10 @@ def _checked(name: str, value: Any, pointer: str) -> Any:
         if camel not in known:
             shown = ", ".join(to_snake(entry) for entry in known)
             raise InvalidField(
-                f"{name} {value!r} is not known to this version", pointer=pointer, value=value[:80], remedy=f"use {shown}"
+                f"{name} {value!r} is not known to this version",
+                pointer=pointer,
+                value=value[:80],
+                remedy=f"use {shown}",
             )
         return camel
     if name == "freeze":
@@ -212,4 +217,6 @@ def _known(name: str, known: Any, pointer: str) -> None:
         return
     near = difflib.get_close_matches(name, list(known), n=1)
     remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
-    raise UnknownField(f"{name} is not a setting", pointer=f"{pointer}/{name}", value=name[:80], remedy=remedy)
+    raise UnknownField(
+        f"{name} is not a setting", pointer=f"{pointer}/{name}", value=name[:80], remedy=remedy
+    )

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from capsa.decisions._answers import Feedback
 
 
-class Row(msgspec.Struct):
+class Row(msgspec.Struct, gc=False):
     """One decision and the feedback it has had.
 
     Attributes:
         decision: The decision.
         decided_ms: When it was made.
         posts: How many posts were recorded; a change means that somebody else was faster.
-        metrics: Every metric that was sent, by name.
+        metrics: Every metric that was sent, by name; ``None`` before the first.
         plain: The plain reward that was sent instead.
         taken: The options carried out, by strategy; ``None`` before the first post, empty where none was.
         done: Whether nothing more is awaited.
@@ -29,7 +29,7 @@ class Row(msgspec.Struct):
     decision: Decision
     decided_ms: int
     posts: int = 0
-    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    metrics: dict[str, float] | None = None
     plain: float | None = None
     taken: dict[str, str] | None = None
     done: bool = False
@@ -68,7 +68,7 @@ class Ledger:
         """Adds what one recorded post brought."""
         row = self._rows[nonce]
         row.posts += 1
-        row.metrics.update(metrics)
+        row.metrics = metrics if row.metrics is None else row.metrics | metrics
         row.plain = plain if row.plain is None else row.plain
         row.taken = taken
         if done and not row.done:

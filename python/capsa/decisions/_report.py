@@ -199,14 +199,18 @@ def _strategy(
 def _notices(report: Report) -> list[Notice]:
     notices = []
     for name, count in sorted(report.contexts.unknown.items()):
-        text = f"{name} was missing in {count} of {report.decisions} decisions: they share the context unknown"
+        text = (
+            f"{name} was missing in {count} of {report.decisions} decisions: they share the context unknown"
+        )
         notices.append(Notice(kind="context-unknown", text=text))
     for name, values in sorted(report.contexts.other.items()):
         often = ", ".join(sorted(values, key=lambda value: -values[value])[:3])
         text = f"{name} had undeclared values ({often}) in {sum(values.values())} decisions: they share the context other"
         notices.append(Notice(kind="context-other", text=text))
     if report.contexts.evicted:
-        text = f"{report.contexts.evicted} contexts were evicted: raise max_contexts or declare coarser contexts"
+        text = (
+            f"{report.contexts.evicted} contexts were evicted: raise max_contexts or declare coarser contexts"
+        )
         notices.append(Notice(kind="contexts-evicted", text=text))
     if report.decisions >= 100 and not report.feedback.applied and report.mode != "off":
         text = f"{report.decisions} decisions and no learned feedback: nothing can be learned without it"

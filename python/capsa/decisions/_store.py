@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import weakref
@@ -17,7 +18,7 @@ from capsa import _native
 from capsa.capsules import CapsuleSource, read_source
 from capsa.decisions._answers import InstallResult
 from capsa.decisions._capsule import Capsule
-from capsa.decisions._fold import CapsuleState, Decoded, Fold
+from capsa.decisions._fold import CapsuleState, Fold
 from capsa.decisions._ids import Nonces
 from capsa.errors import InvalidField, StoreClosed, StoreForked, StoreUnsupported, UnknownCapsule
 from capsa.journal import Event, MemoryJournal
@@ -150,14 +151,23 @@ class Store:
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    def _record(
-        self, place: tuple[str, str, str], type_: str, now_ms: int, payload: bytes, decoded: Decoded | None = None
-    ) -> Event:
-        """Appends an event and folds it. The lock is held."""
+    def _append(self, place: tuple[str, str, str], type_: str, now_ms: int, payload: bytes) -> Event:
+        """Appends an event, which the caller folds. The lock is held."""
         tenant, job, name = place
         path = f"{job}/{name}" if name else job
-        event = self._journal.append(tenant, type_, now_ms, self.principal, path, payload)
-        self._fold.apply(event, decoded)
+        return self._journal.append(tenant, type_, now_ms, self.principal, path, payload)
+
+    def _record(
+        self,
+        place: tuple[str, str, str],
+        type_: str,
+        now_ms: int,
+        payload: bytes,
+        outcome: dict[str, Any] | None = None,
+    ) -> Event:
+        """Appends an event and folds it. The lock is held."""
+        event = self._append(place, type_, now_ms, payload)
+        self._fold.apply(event, outcome)
         return event
 
     def _state(self, place: tuple[str, str, str]) -> CapsuleState:
@@ -173,9 +183,14 @@ class Store:
     def _plan(self, place: tuple[str, str, str], source: CapsuleSource) -> InstallResult:
         state = self._fold.capsules.get(place)
         if state is None:
-            plan: dict[str, Any] = {"version": 1, "unchanged": False, "changes": [f"{source.name} is new"]}
-        else:
-            plan = state.native.plan(source.digest, source.definition)
+            return InstallResult(
+                capsule=source.name,
+                version=1,
+                digest=source.digest,
+                unchanged=False,
+                changes=[f"{source.name} is new"],
+            )
+        plan = state.native.plan(source.digest, source.definition)
         return InstallResult(capsule=source.name, digest=source.digest, **plan)
 
     def _install(self, tenant: str, job: str, source: str | Path | bytes) -> Capsule:
@@ -257,17 +272,15 @@ class Job:
     def capsules(self) -> list[str]:
         """The names of the capsules, sorted."""
         self._store._check_usable()
-        return sorted(name for tenant, job, name in self._store._fold.capsules if (tenant, job) == (self.tenant, self.name))
+        return sorted(
+            name
+            for tenant, job, name in self._store._fold.capsules
+            if (tenant, job) == (self.tenant, self.name)
+        )
 
 
-def _checked_name(what: str, name: str) -> str:
-    fits = (
-        isinstance(name, str)
-        and 0 < len(name) <= 64
-        and name[0].isalnum()
-        and all(char.isascii() and (char.islower() or char.isdigit() or char in "-_") for char in name)
-    )
-    if not fits:
+def _checked_name(what: str, name: object) -> str:
+    if not isinstance(name, str) or re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name) is None:
         raise InvalidField(
             f"{str(name)[:80]!r} cannot be the name of a {what}",
             pointer=f"/{what}",

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from capsa.demo._simulation import TIER_FACTOR, Run, run
+from capsa.demo._simulation import TIER_FACTOR, Run, half_time, run
 from capsa.demo._table import MODELS, Prompt, spec
 
 #: On at least this share of the seeds one must be ahead to be called better.
@@ -69,6 +69,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         contexts: How many contexts there were, at most.
         reward: Mean reward per request, by rule of routing and seed.
         best_fixed: The best fixed model of each seed, in hindsight.
+        best_in_halves: The best fixed model before and after half time, all seeds together.
         gain: Ours less the best fixed model, by seed.
         wins: On how many seeds it is above 0.
         verdict: ``better``, ``worse`` or ``no clear difference`` than the best fixed model.
@@ -84,6 +85,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     contexts: int
     reward: dict[str, list[float]]
     best_fixed: list[str]
+    best_in_halves: tuple[str, str]
     gain: list[float]
     wins: int
     verdict: str
@@ -112,6 +114,10 @@ def conduct(
         contexts=max(len(set(each.keys)) for each in runs),
         reward=reward,
         best_fixed=[MODELS[best_model(each.rewards)] for each in runs],
+        best_in_halves=(
+            MODELS[best_model([row for each in runs for row in each.rewards[: half_time(len(table))]])],
+            MODELS[best_model([row for each in runs for row in each.rewards[half_time(len(table)) :]])],
+        ),
         gain=gain,
         wins=wins,
         verdict=verdict(wins, seeds),

@@ -92,9 +92,7 @@ def _weights_row(row: NDArray[np.object_], runs: Sequence[Run], cut: str) -> Non
         fontsize=12,
         va="center",
     )
-    row[0].legend(
-        loc="center right", bbox_to_anchor=(1.0, 0.4), frameon=False, title="mean and range of all seeds"
-    )
+    row[0].legend(loc="center right", bbox_to_anchor=(1.0, 0.4), frameon=False)
 
 
 def _held(run: Run, tier: str) -> NDArray[np.float64]:

@@ -94,25 +94,26 @@ def sentences(experiment: Experiment) -> Iterator[str]:
 
 
 def _why(experiment: Experiment) -> str:
-    setup, cut = experiment.setup, experiment.cut
-    room = fmean(experiment.reward[BEST_PER_KEY]) - fmean(experiment.reward[BEST_FIXED])
-    if setup == ONE_PRICE:
-        if experiment.verdict == "better":
-            return (
-                f"Before the cut another model was right than after it: no fixed one is, and {cut} was found."
-            )
-        return (
-            "One model is right for all requests: there is nothing to gain by learning, and finding it costs."
-        )
-    if setup == BY_TASK:
+    better = experiment.verdict == "better"
+    before, after = experiment.best_in_halves
+    if experiment.setup == ONE_PRICE:
+        if before != after:
+            found = "learning follows." if better else "following costs about what it gains."
+            return f"The right model changes from {before} to {after}: no fixed one is right throughout, and {found}"
+        return f"{before} is right from first to last: there is nothing to gain by learning, and finding it costs."
+    if experiment.setup == BY_TASK:
         each = experiment.decisions / len(experiment.seeds) / experiment.contexts
         return (
-            f"{experiment.contexts} contexts have about {each:.0f} requests each, and one teaches the others nothing: "
-            "too few to learn from."
+            f"{experiment.contexts} contexts have about {each:.0f} requests each, and one teaches the others nothing"
+            f"{'.' if better else ': too few to learn from.'}"
         )
-    if experiment.verdict == "better":
-        return f"No single model suits all tiers: the best one for each, known beforehand, would gain {room:+.4f}."
-    return f"One model now suits all tiers: even the best one for each, known beforehand, would gain only {room:+.4f}."
+    room = fmean(experiment.reward[BEST_PER_KEY]) - fmean(experiment.reward[BEST_FIXED])
+    gain = f"the best one for each tier, known beforehand, would gain {room:+.4f}"
+    return (
+        f"No single model suits all tiers: {gain}."
+        if better
+        else f"{gain[0].upper()}{gain[1:]}: finding out costs more."
+    )
 
 
 def noticed(runs: Sequence[Run], cut: str) -> str:

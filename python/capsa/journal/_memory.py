@@ -16,7 +16,9 @@ class MemoryJournal:
         self._streams: dict[str, list[Event]] = {}
         self._lock = threading.Lock()
 
-    def append(self, stream: str, type_: str, time_ms: int, principal: str, path: str, payload: bytes) -> Event:
+    def append(
+        self, stream: str, type_: str, time_ms: int, principal: str, path: str, payload: bytes
+    ) -> Event:
         """Adds one event and gives it its place in the stream."""
         if type_ not in EVENT_TYPES:
             raise ValueError(f"{type_!r} is not a type of event")
@@ -24,7 +26,15 @@ class MemoryJournal:
         with self._lock:
             events = self._streams.setdefault(stream, [])
             event = Event(
-                _native.EVENT_SCHEMA, stream, len(events) + 1, time_ms, type_, principal, path, digest, payload
+                _native.EVENT_SCHEMA,
+                stream,
+                len(events) + 1,
+                time_ms,
+                type_,
+                principal,
+                path,
+                digest,
+                payload,
             )
             events.append(event)
         return event

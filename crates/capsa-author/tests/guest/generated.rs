@@ -16,7 +16,7 @@ use crate::host::{Fields, Value};
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-z_]{1,8}",
-        1 => select(vec!["unknown", "other", "default", "a.b", "x|y", "100%", "%7C", "\"q\\", ";; (x", "{{heap}}", "ü\u{202e}界", " "])
+        1 => select(vec!["unknown", "other", "default", "a.b", "x|y", "100%", "%7C", "\"q\\", ";; (x", "{{heap}}", "{{", "ü\u{202e}界", " "])
             .prop_map(str::to_owned),
         1 => "\\PC{1,16}",
         1 => Just("n".repeat(64)),

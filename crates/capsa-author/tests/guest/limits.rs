@@ -34,6 +34,20 @@ fn the_longest_key_and_the_longest_names_fit() {
     assert_eq!(Err(format!("{unknown}: unknown metric")), guest.reward(&input(&[(&unknown, Value::Flag(true))])));
 }
 
+/// A key that is longer than what is left of a page needs the next one: wherever the input ends.
+#[test]
+fn the_longest_key_fits_behind_an_input_of_any_length() {
+    let names: Vec<String> = (0..32).map(|n| format!("c{n}")).collect();
+    let mut guest = guest(&format!("name: g\noptions: [a, b]\ncontexts: [{}]\n", names.join(", ")));
+    let mut fields: Fields = names.iter().map(|name| (name.clone(), text(&"|".repeat(64)))).collect();
+    fields.push((String::from("filler"), text("")));
+    let key = vec!["%7C".repeat(64); 32].join("|");
+    for length in (50_000..66_000).step_by(25) {
+        fields[32].1 = text(&"x".repeat(length));
+        assert_eq!(key, guest.frame(&fields).unwrap()[0].key, "{length}");
+    }
+}
+
 /// The guest's core module alone, to call its allocator.
 struct Allocator {
     store: Store<()>,
@@ -70,10 +84,7 @@ fn the_allocator_aligns_resizes_in_place_and_does_not_overlap() {
 #[test]
 fn the_allocator_grows_to_its_limit_and_then_traps() {
     let mut memory = Allocator::new();
-    let mut got = 0;
-    while memory.allocate(0, 0, 1 << 20).is_ok() {
-        got += 1;
-    }
+    let got = (0..100).take_while(|_| memory.allocate(0, 0, 1 << 20).is_ok()).count();
     assert_eq!(16, got, "MiB");
     for size in [-1, i32::MIN, i32::MAX, 17 << 20] {
         assert_eq!(Err(()), Allocator::new().allocate(0, 0, size), "{size}");

@@ -33,13 +33,15 @@ fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
 
+/// The bar is 2 kB. What stands between: types that the world gives names to and wit-component's
+/// envelope (598 bytes), the definition (373), exact decimals (469).
+const SIZE_LIMIT: usize = 2_733;
+
 #[test]
-fn the_router_is_small() {
+fn the_router_is_no_larger_than_it_was() {
     let size = compile(&parse_spec(ROUTER).unwrap()).unwrap().len();
     assert!(size <= SIZE_LIMIT, "{size} bytes");
 }
-
-const SIZE_LIMIT: usize = 2800;
 
 /// Frame and reward agree with the reference on generated definitions; the component is valid, of
 /// the decision world, the same bytes each time, and gives its definition back.
@@ -147,6 +149,9 @@ fn several_strategies_share_one_key() {
     assert_eq!(vec![("t", "x"), ("u", "x")], seen);
 }
 
+/// 2^50 + 1/4: as near to ….2 as to ….3.
+const TIE: f64 = 1_125_899_906_842_624.0 + 0.25;
+
 /// Every number in a category is printed as Rust prints it, up to 64 bytes.
 #[test]
 fn numbers_are_their_shortest_decimal() {
@@ -185,8 +190,8 @@ fn numbers_are_their_shortest_decimal() {
         9.9e-63,
         -1e-61,
         0.999_999_999_999_999_9,
-        1_125_899_906_842_624.25,
-        562_949_953_421_312.125,
+        TIE,
+        TIE / 2.0,
     ];
     edges.into_iter().for_each(&mut check);
     // Around every power of two, where the gaps to the neighbours differ.
@@ -211,4 +216,13 @@ fn numbers_are_their_shortest_decimal() {
             check(x);
         }
     }
+}
+
+/// Text of an author in a comment that is filled: an opening without an end would swallow what follows.
+#[test]
+fn names_that_look_like_placeholders_are_only_names() {
+    let mut guest = guest("name: g\noptions: [a, b]\ncontexts: ['{{', '}}']\nreward: {'{{heap}}': 1, '{{': -1}\n");
+    let key = guest.frame(&input(&[("{{", text("x")), ("}}", text("y"))])).unwrap()[0].key.clone();
+    assert_eq!("x|y", key);
+    assert_eq!(Ok(1.0), guest.reward(&input(&[("{{heap}}", Value::Number(1.0)), ("{{", Value::Number(0.0))])));
 }

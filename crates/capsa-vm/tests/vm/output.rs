@@ -50,13 +50,10 @@ fn an_answer_larger_than_the_limit_is_refused_before_it_is_copied() {
 }
 
 #[test]
-fn choices_that_no_definition_could_want_are_refused() {
+fn a_feature_that_is_not_finite_is_refused() {
     let nan = r#"(data (i32.const 144) "\00\01\00\00\01\00\00\00") (data (i32.const 256) "\00\00\c0\7f")"#;
     let bad = bad_frame("i32.const 64", nan);
     assert!(matches!(bad, BadOutput::FeatureNotFinite { index: 0, .. }), "{bad:?}");
-
-    let no_key = r#"(data (i32.const 140) "\00\00\00\00")"#;
-    assert_eq!(bad_frame("i32.const 64", no_key), BadOutput::EmptyKey { strategy: "s".to_owned() });
 }
 
 #[test]
