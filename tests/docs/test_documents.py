@@ -1,0 +1,110 @@
+"""Documented snippets and commands do what the documents say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import capsa
+from capsa import _native
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+ROUTER = """\
+name: router
+options: [cheap_fast, balanced, expensive_accurate]
+contexts: [task_type, customer_tier, urgency]
+reward: {quality: 0.6, latency_ms: {weight: -0.2, budget: 2000}, cost_usd: {weight: -0.2, budget: 0.02}}
+"""
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The fenced blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own that holds the router.yaml of the documents."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "router.yaml").write_text(ROUTER)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/decisions.md", "docs/spec.md"])
+def test_every_spec_in_the_documents_compiles(page: str) -> None:
+    """What stands in a ```yaml block is accepted as it is."""
+    specs = blocks(ROOT / page, "yaml")
+    assert specs
+    for spec in specs:
+        assert _native.compile_spec(spec).startswith(b"\0asm")
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_readme_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The README's Python block runs with the spec that stands above it."""
+    assert blocks(README, "yaml")[0] == ROUTER
+    [snippet] = blocks(README, "python")
+    exec(compile(snippet, "README.md", "exec"), {"ask_model": lambda name, prompt: name, "prompt": "?"})
+    assert "router v1" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_decisions_page_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its Python blocks run in one go, and print what their comments say."""
+    page = ROOT / "docs/decisions.md"
+    assert blocks(page, "yaml")[0] == ROUTER
+    exec(compile("\n".join(blocks(page, "python")), "decisions.md", "exec"), {})
+    out = capsys.readouterr().out
+    for said in ("legal|enterprise|normal", "applied 0.465", "['quality']", "repeated", "balanced current"):
+        assert said in out
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_documented_author_command_runs(folder: Path) -> None:
+    """The README's `capsa author` line writes both files."""
+    [line] = [
+        line for block in blocks(README, "bash") for line in block.splitlines() if "capsa author" in line
+    ]
+    command = [sys.executable, "-m", "capsa", *line.split()[1:]]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert (folder / "router.wasm").read_bytes().startswith(b"\0asm")
+    assert (folder / "router.wat").read_text().startswith(";; The decision capsule router.")
+
+
+def test_the_errors_that_the_spec_page_shows(folder: Path) -> None:
+    """The `$ capsa author broken.yaml` block is what the command prints."""
+    [shown] = [block for block in blocks(ROOT / "docs/spec.md", "text") if block.startswith("$ capsa author")]
+    (folder / "broken.yaml").write_text("name: router\noptions: [cheap_fast]\ncontxts: [task_type]\n")
+    command = [sys.executable, "-m", "capsa", "author", "broken.yaml"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == shown.split("\n", 1)[1]
+    assert not (folder / "broken.wasm").exists()
+
+
+def test_the_make_verbs_of_the_readme_exist() -> None:
+    """README and Makefile name the same verbs."""
+    verbs = set(re.findall(r"^make (\w+)", README.read_text(), flags=re.MULTILINE))
+    rules = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert verbs
+    assert verbs <= rules
+
+
+def test_every_error_class_stands_in_the_picture() -> None:
+    """The tree at the top of `capsa.errors` draws every class."""
+    picture = capsa.errors.__doc__
+    assert picture is not None
+    classes = [name for name, entry in vars(capsa.errors).items() if isinstance(entry, type)]
+    assert [name for name in classes if name not in picture] == []
+
+
+def test_every_link_of_the_documents_leads_somewhere() -> None:
+    """Relative links name files that exist."""
+    for page in [README, ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
