@@ -20,12 +20,6 @@ const RESULT_BYTES: u32 = 16;
 const CHOICE_BYTES: u32 = 44;
 /// Bytes that `decimal.wat` works on, from 0; what it leaves there is free for the answer.
 const DECIMAL_BYTES: u32 = 4 * 64;
-/// The most that one category adds to a key: 64 bytes, each percent-encoded. It also covers what
-/// `decimal.wat` writes before the length is looked at.
-const CATEGORY_BYTES: usize = 3 * 64;
-/// Room for an error's sentences, beside the name that stands before them, and for one key segment
-/// more than there is.
-const SENTENCE_BYTES: usize = 256;
 /// 64 KiB pages that a guest may grow by: 16 MiB, many times the largest input.
 const GROWTH_PAGES: u32 = 256;
 
@@ -79,7 +73,6 @@ pub fn wat(definition: &Definition) -> String {
         "result" => Some(RESULT),
         "choices" => Some(choices),
         "heap" => Some(heap),
-        "capacity" => Some(capacity(definition)),
         _ => None,
     });
 
@@ -277,17 +270,6 @@ fn shown(value: f64) -> String {
     // `+ 0.0` turns -0 into 0.
     let plain = format!("{}", value + 0.0);
     if plain.len() <= 24 { plain } else { format!("{value:e}") }
-}
-
-/// The most bytes that one call writes at once: a whole key, or the sentences of an error.
-fn capacity(definition: &Definition) -> u32 {
-    let segment = |context: &Context| match context.kind {
-        ContextKind::Category => CATEGORY_BYTES,
-        ContextKind::Number => context.bucket_labels().iter().map(String::len).max().unwrap_or(0).max(7),
-        ContextKind::Flag => 7,
-    };
-    let key: usize = definition.contexts.iter().map(|context| segment(context) + 1).sum();
-    (key + SENTENCE_BYTES) as u32
 }
 
 /// What an author wrote, as a part of a comment: one line of plain characters, no placeholder.

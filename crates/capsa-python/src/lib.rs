@@ -8,6 +8,7 @@ mod capsule;
 mod convert;
 mod decision;
 mod errors;
+mod events;
 mod host;
 
 use pyo3::prelude::*;
@@ -28,9 +29,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(author::spec_wat, module)?)?;
     module.add_function(wrap_pyfunction!(author::inspect_component, module)?)?;
     module.add_function(wrap_pyfunction!(author::filled_definition, module)?)?;
-    module.add_function(wrap_pyfunction!(capsule::encode_installed, module)?)?;
-    module.add_function(wrap_pyfunction!(capsule::encode_learning_changed, module)?)?;
-    module.add_function(wrap_pyfunction!(capsule::encode_outcome, module)?)?;
+    module.add_function(wrap_pyfunction!(events::encode_installed, module)?)?;
+    module.add_function(wrap_pyfunction!(events::encode_learning_changed, module)?)?;
+    module.add_function(wrap_pyfunction!(events::encode_outcome, module)?)?;
     module.add_function(wrap_pyfunction!(convert::digest, module)?)?;
     Ok(())
 }

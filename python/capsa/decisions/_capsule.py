@@ -223,7 +223,7 @@ class Capsule:
             after: The last key of the page before.
             limit: Contexts in a page, 1 to 1000.
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
+        if not 1 <= limit <= MAX_PAGE:
             raise InvalidField(
                 "limit is out of range",
                 pointer="/limit",

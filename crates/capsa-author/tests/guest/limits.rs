@@ -30,19 +30,22 @@ fn the_longest_key_and_the_longest_names_fit() {
     // An error in the last context is written behind the rest of the key.
     fields[31].1 = text(&"x".repeat(65));
     assert_eq!(Err(format!("{}: longer than 64 bytes", names[31])), guest.frame(&fields));
-    let unknown = "u".repeat(60_000);
+    // Longer than any that our host lets through, and than a page.
+    let unknown = "u".repeat(200_000);
     assert_eq!(Err(format!("{unknown}: unknown metric")), guest.reward(&input(&[(&unknown, Value::Flag(true))])));
 }
 
-/// A key that is longer than what is left of a page needs the next one: wherever the input ends.
 #[test]
-fn the_longest_key_fits_behind_an_input_of_any_length() {
-    let names: Vec<String> = (0..32).map(|n| format!("c{n}")).collect();
-    let mut guest = guest(&format!("name: g\noptions: [a, b]\ncontexts: [{}]\n", names.join(", ")));
-    let mut fields: Fields = names.iter().map(|name| (name.clone(), text(&"|".repeat(64)))).collect();
-    fields.push((String::from("filler"), text("")));
-    let key = vec!["%7C".repeat(64); 32].join("|");
-    for length in (50_000..66_000).step_by(25) {
+fn a_key_of_the_longest_labels_fits_behind_an_input_of_any_length() {
+    let contexts: Vec<String> =
+        (0..32).map(|n| format!("{{name: c{n}, buckets: [-2e-308, -1e-308, 1e308]}}")).collect();
+    let mut guest = guest(&format!("name: g\noptions: [a, b]\ncontexts: [{}]\n", contexts.join(", ")));
+    let mut fields: Fields = (0..32).map(|n| (format!("c{n}"), Value::Number(-1.5e-308))).collect();
+    fields.push(("filler".to_owned(), text("")));
+    let label = format!("{}-{}", -2e-308, -1e-308);
+    let key = vec![label.as_str(); 32].join("|");
+    assert!(key.len() > 19_000);
+    for length in (0..140_000).step_by(997) {
         fields[32].1 = text(&"x".repeat(length));
         assert_eq!(key, guest.frame(&fields).unwrap()[0].key, "{length}");
     }

@@ -35,7 +35,7 @@ fn text(text: &str) -> Value {
 
 /// The bar is 2 kB. What stands between: types that the world gives names to and wit-component's
 /// envelope (598 bytes), the definition (373), exact decimals (469).
-const SIZE_LIMIT: usize = 2_733;
+const SIZE_LIMIT: usize = 2_729;
 
 #[test]
 fn the_router_is_no_larger_than_it_was() {
