@@ -182,7 +182,7 @@ class Component:
 class Capsule:
     """One capsule: its component and its folded state. Safe to use from many threads."""
 
-    def __new__(cls, tenant: str, job: str, component: Component, payload: bytes) -> Self:
+    def __new__(cls, tenant: str, job: str, component: Component, time_ms: int, payload: bytes) -> Self:
         """The state after a capsule's first event, whose payload is given.
 
         Raises:
@@ -205,7 +205,7 @@ class Capsule:
         now_ms: int,
         input: dict[str, Any] | None,
         *,
-        context_key: str | None = None,
+        context_key: object = None,
         options: object = None,
         current: object = None,
     ) -> Decision:
@@ -215,7 +215,7 @@ class Capsule:
             nonce: 16 bytes that name the decision and its random numbers.
             now_ms: The time of the decision.
             input: JSON values by name.
-            context_key: 1 to 256 bytes.
+            context_key: A text of 1 to 256 bytes.
             options: A list of names or numbers, or such lists by strategy.
             current: A name or number, or one by strategy.
 
@@ -260,7 +260,7 @@ class Capsule:
             InvalidField: It is not a finite number.
         """
 
-    def check_key(self, context_key: str) -> None:
+    def check_key(self, context_key: object) -> None:
         """Checks a context key that a caller gave.
 
         Raises:

@@ -16,6 +16,13 @@ AWKWARD = [
 TOO_LONG = ["a" * 65, "ü" * 32 + "a", "🚀" * 17]
 
 
+#: Numbers around the edges of what a float can be, and around what a category can hold as a text.
+NUMBERS: list[float] = [
+    0, -0.0, 1, -1, 0.5, 500, 1e21, 1e-7, 1.5e-60, 1999.9999999999998, 0.1 + 0.2, 2**53, -(2**53), 1e22, 123456789e15,
+    1e62, 1e63, 1e64, -1e62, -1e63, 1e300, -1e300, 5e-324, 1.7976931348623157e308, 2.2250738585072014e-308, 1 / 3,
+]  # fmt: skip
+
+
 def within_64_bytes(text: str) -> bool:
     return 1 <= len(text.encode()) <= 64
 
@@ -130,9 +137,7 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
 def numbers() -> st.SearchStrategy[float]:
     """Numbers around the edges of what a float can be."""
     return (
-        st.sampled_from(
-            [0, -0.0, 1, -1, 500, 1999.9999999999998, 1e300, -1e300, 5e-324, 1e21, 1e-7, 0.1 + 0.2, 2**53]
-        )
+        st.sampled_from(NUMBERS)
         | st.floats(allow_nan=False, allow_infinity=False)
         | st.integers(-(2**53), 2**53)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -39,23 +40,87 @@ def test_the_context_key_is_that_of_the_interpreter(
     for _ in range(4):
         value = data.draw(generated.inputs(spec))
         note(repr(value))
-        try:
-            key = interpreter.context_key(spec, value)
-        except interpreter.Refused as refusal:
-            with pytest.raises(capsa.InvalidField) as caught:
-                capsule.decide(value)
-            if refusal.kind == "invalid_field":
-                _check_pointer(caught.value, refusal.field)
-            _check_frame_refuses(oracle, value)
-            continue
-        decision = capsule.decide(value)
-        assert decision.context_key == key
-        frames = oracle.frame(interpreter.flatten(value))
-        assert [frame.strategy for frame in frames] == list(interpreter.strategies(spec))
-        for frame in frames:
-            long_key = frame.key.encode()
-            assert frame.key == key or (key.startswith("#") and len(long_key) > interpreter.MAX_KEY_BYTES)
-            assert (frame.features, frame.allowed, frame.candidates) == ([], None, [])
+        _check_key(spec, capsule, oracle, value)
+
+
+EVERY_KIND: dict[str, Any] = {
+    "name": "every-kind",
+    "options": ["a", "b"],
+    "contexts": [
+        "free",
+        {
+            "name": "listed",
+            "values": list(dict.fromkeys([*generated.AWKWARD, "1", "0.5", "500", "1e21", "-1"])),
+        },
+        {"name": "in.nested", "buckets": [-1e300, -0.5, -0.0, 5e-324, 0.1, 500, 1e21]},
+        {"name": "flagged", "type": "flag"},
+        {"name": "more", "type": "category"},
+        "dot\\.ted\\\\name",
+    ],
+    "reward": {
+        "share": 0.5,
+        "spent": {"weight": -0.25, "budget": 2000},
+        "ranged": {"weight": 0.125, "range": [-1, 3]},
+        "on the edge|%": {"weight": 1e-9, "budget": 5e-324},
+    },
+}
+
+
+def test_every_awkward_value(store: capsa.Store) -> None:
+    """Each awkward text and number, in each kind of context, on one component."""
+    component = _native.compile_spec(to_yaml(EVERY_KIND))
+    capsule, oracle = _installed(store, component), Oracle(component)
+    values: list[Any] = [
+        *generated.AWKWARD,
+        *generated.TOO_LONG,
+        "",
+        *generated.NUMBERS,
+        True,
+        False,
+        None,
+        [],
+        ["a"],
+        [1.0],
+    ]
+    inputs: list[dict[str, Any]] = [
+        {name: value} for value in values for name in ("free", "listed", "flagged")
+    ]
+    inputs += [{"in": {"nested": value}} for value in values]
+    inputs += [
+        {"dot.ted\\name": "here"},
+        {"dot": {"ted\\name": "elsewhere"}},
+        {"dot\\.ted\\\\name": "nowhere"},
+    ]
+    inputs += [{"in.nested": 1.0}, {"in": {"nested": 1.0, "other": 2.0}}, {"in": 1.0}, {"in": {}}, {}]
+    for edge in EVERY_KIND["contexts"][2]["buckets"]:
+        near = (math.nextafter(edge, math.inf), edge, math.nextafter(edge, -math.inf))
+        inputs += [{"in": {"nested": value}} for value in near if math.isfinite(value)]
+    # Keys around 256 bytes: three categories of 64 bytes, and separators, labels and a fourth category.
+    long = {"free": "x" * 64, "listed": "a" * 64, "in": {"nested": 1.0}, "flagged": True}
+    inputs += [long | {"more": "%" * count} for count in range(22)]
+    inputs += [{"free": "%" * 64, "more": "|" * count} for count in range(10, 20)]
+    for value in inputs:
+        _check_key(EVERY_KIND, capsule, oracle, value)
+
+
+def _check_key(spec: dict[str, Any], capsule: capsa.Capsule, oracle: Oracle, value: dict[str, Any]) -> None:
+    """All three ways agree on one input."""
+    try:
+        key = interpreter.context_key(spec, value)
+    except interpreter.Refused as refusal:
+        with pytest.raises(capsa.InvalidField) as caught:
+            capsule.decide(value)
+        if refusal.kind == "invalid_field":
+            _check_pointer(caught.value, refusal.field)
+        _check_frame_refuses(oracle, value)
+        return
+    assert capsule.decide(value).context_key == key, value
+    frames = oracle.frame(interpreter.flatten(value))
+    assert [frame.strategy for frame in frames] == list(interpreter.strategies(spec))
+    for frame in frames:
+        is_digest = key.startswith("#") and len(frame.key.encode()) > interpreter.MAX_KEY_BYTES
+        assert frame.key == key or is_digest
+        assert (frame.features, frame.allowed, frame.candidates) == ([], None, [])
 
 
 def _installed(store: capsa.Store, component: bytes) -> capsa.Capsule:
@@ -83,39 +148,59 @@ def _check_frame_refuses(oracle: Oracle, value: dict[str, Any]) -> None:
 @given(data=st.data())
 def test_the_reward_is_that_of_the_interpreter(store: capsa.Store, data: st.DataObject) -> None:
     """Through `feedback` and through `reward` alike: the same number, or an error in all three."""
-    spec = data.draw(generated.specs())
-    spec |= data.draw(generated.rewards())
+    spec = data.draw(generated.specs()) | data.draw(generated.rewards())
     component = _native.compile_spec(to_yaml(spec))
-    oracle, capsule = Oracle(component), _installed(store, component)
-    low, high = interpreter.reward_range(spec)
+    capsule, oracle = _installed(store, component), Oracle(component)
     for _ in range(4):
         outcome = data.draw(generated.outcomes(spec))
         note(repr(outcome))
-        decision = capsule.decide(context_key="k")
-        assert decision.id is not None
-        made = [
-            Made(strategy, option, "k", decision.propensity) for strategy, option in decision.choices.items()
-        ]
-        fields = {name: value if isinstance(value, bool) else float(value) for name, value in outcome.items()}
-        try:
-            expected = interpreter.reward(spec, outcome)
-        except interpreter.Refused as refusal:
-            with pytest.raises(GuestError):
-                oracle.reward(fields, made)
-            if refusal.kind == "missing":
-                continue
-            with pytest.raises((capsa.MetricOutOfRange, capsa.UnknownMetric, capsa.InvalidField)) as caught:
-                capsule.feedback(decision.id, outcome=outcome)
-            assert caught.value.pointer is not None
-            assert caught.value.pointer.startswith("/outcome/")
-            continue
-        feedback = capsule.feedback(decision.id, outcome=outcome)
-        assert feedback.status == "applied"
-        assert feedback.reward == pytest.approx(expected, abs=1e-12 * (high - low), rel=0)
-        assert feedback.reward is not None
-        assert low <= feedback.reward <= high
-        assert oracle.reward(fields, made) == pytest.approx(feedback.reward, abs=1e-12 * (high - low), rel=0)
-        assert sum(feedback.parts.values()) == pytest.approx(expected, abs=1e-12 * (high - low), rel=0)
+        _check_reward(spec, capsule, oracle, outcome)
+
+
+def test_every_awkward_outcome(store: capsa.Store) -> None:
+    """Each number at and around each scale's ends, flags, missing and unknown metrics, on one component."""
+    component = _native.compile_spec(to_yaml(EVERY_KIND))
+    capsule, oracle = _installed(store, component), Oracle(component)
+    inside = {"share": 0.5, "spent": 1000, "ranged": 0, "on the edge|%": 0}
+    ends = [-1.0, 0.0, 1.0, 3.0, 2000.0, 5e-324, 0.25]
+    near = [math.nextafter(end, end + side) for end in ends for side in (-math.inf, math.inf)]
+    for name in inside:
+        for value in [*ends, *near, -0.0, -0.5, True, False, *generated.NUMBERS]:
+            _check_reward(EVERY_KIND, capsule, oracle, inside | {name: value})
+        _check_reward(EVERY_KIND, capsule, oracle, {other: 0 for other in inside if other != name})
+    for unknown in ("Share", "shar", "share ", "", "on the edge"):
+        _check_reward(EVERY_KIND, capsule, oracle, inside | {unknown: 0.5})
+
+
+def _check_reward(
+    spec: dict[str, Any], capsule: capsa.Capsule, oracle: Oracle, outcome: dict[str, Any]
+) -> None:
+    """All three ways agree on one outcome."""
+    decision = capsule.decide(context_key="k")
+    assert decision.id is not None
+    made = [Made(strategy, option, "k", decision.propensity) for strategy, option in decision.choices.items()]
+    fields = {name: value if isinstance(value, bool) else float(value) for name, value in outcome.items()}
+    try:
+        expected = interpreter.reward(spec, outcome)
+    except interpreter.Refused as refusal:
+        with pytest.raises(GuestError):
+            oracle.reward(fields, made)
+        if refusal.kind == "missing":
+            return
+        with pytest.raises((capsa.MetricOutOfRange, capsa.UnknownMetric, capsa.InvalidField)) as caught:
+            capsule.feedback(decision.id, outcome=outcome)
+        assert caught.value.pointer is not None
+        assert caught.value.pointer.startswith("/outcome/")
+        return
+    low, high = interpreter.reward_range(spec)
+    within = 1e-12 * (high - low)
+    feedback = capsule.feedback(decision.id, outcome=outcome)
+    assert feedback.status == "applied"
+    assert feedback.reward == pytest.approx(expected, abs=within, rel=0)
+    assert feedback.reward is not None
+    assert low <= feedback.reward <= high
+    assert oracle.reward(fields, made) == pytest.approx(feedback.reward, abs=within, rel=0)
+    assert sum(feedback.parts.values()) == pytest.approx(expected, abs=within, rel=0)
 
 
 @given(spec=generated.specs(), plain=st.booleans())

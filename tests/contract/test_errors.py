@@ -217,7 +217,7 @@ def test_events_that_do_not_fit_are_refused(world: World, host: _native.Host) ->
     events = [event for event in world.store.journal.read("default") if event.path == "default/plain"]
     installed, decided, *_ = events
     component = host.load(_native.compile_spec(PLAIN))
-    state = _native.Capsule("default", "default", component, installed.payload)
+    state = _native.Capsule("default", "default", component, installed.time_ms, installed.payload)
     before = state.state()
     router = next(event for event in world.store.journal.read("default") if event.path == "default/router")
     for kind, payload in [

@@ -50,6 +50,7 @@ def test_draws_follow_their_propensities(store: capsa.Store, clock: Clock, setti
     """Chi-square of 20,000 draws against the model, and of `explored` against min_exploration."""
     driven = taught(store, clock, settings)
     joint = driven.model.joint("k", clock.now_s)
+    assert math.fsum(joint.values()) == pytest.approx(1, abs=1e-6)
     seen: Counter[tuple[str, ...]] = Counter()
     explored = 0
     for _ in range(DRAWS):

@@ -84,12 +84,12 @@ pub struct InstallPlan {
 }
 
 impl Capsule {
-    /// The state after a capsule's first event.
+    /// The state after a capsule's first event. `at_ms` is the time in its header.
     ///
     /// # Errors
     ///
     /// [`FoldError`] if it is not an install, or its definition does not hold.
-    pub fn begin(event: &Event) -> Result<Self, FoldError> {
+    pub fn begin(at_ms: u64, event: &Event) -> Result<Self, FoldError> {
         let Event::Installed(installed) = event else { return Err(FoldError::NotInstalled { kind: event.kind() }) };
         if installed.version != 1 {
             return Err(FoldError::VersionGap { last: 0, found: installed.version });
@@ -98,6 +98,7 @@ impl Capsule {
         let mut learned = Learned::default();
         learned.bump();
         let program = Arc::new(Program::new(definition.clone(), &mut learned));
+        learned.freeze(program.frozen(), at_ms);
         Ok(Self {
             versions: vec![Version { digest: installed.digest.clone(), definition: Arc::new(definition) }],
             overrides: Overrides::default(),
@@ -115,7 +116,7 @@ impl Capsule {
     /// [`FoldError`]; the state is unchanged.
     pub fn apply(&mut self, at_ms: u64, event: &Event) -> Result<(), FoldError> {
         match event {
-            Event::Installed(installed) => self.installed(installed),
+            Event::Installed(installed) => self.installed(at_ms, installed),
             Event::LearningChanged(changed) => self.learning_changed(at_ms, changed),
             Event::Decided(decided) => self.decided(decided),
             Event::OutcomeReceived(outcome) => self.outcome_received(at_ms, outcome),
@@ -141,7 +142,7 @@ impl Capsule {
         Err(FoldError::OtherCapsule { expected: expected.clone(), found: found.to_owned() })
     }
 
-    fn installed(&mut self, installed: &Installed) -> Result<(), FoldError> {
+    fn installed(&mut self, at_ms: u64, installed: &Installed) -> Result<(), FoldError> {
         self.same_capsule(&installed.capsule)?;
         if installed.version != self.version() + 1 {
             return Err(FoldError::VersionGap { last: self.version(), found: installed.version });
@@ -150,7 +151,7 @@ impl Capsule {
         // An override that the new file no longer allows must not make the install fail.
         let in_force = self.overrides.apply(&definition).unwrap_or_else(|_| definition.clone());
         self.versions.push(Version { digest: installed.digest.clone(), definition: Arc::new(definition) });
-        self.enforce(in_force);
+        self.enforce(at_ms, in_force);
         Ok(())
     }
 
@@ -159,17 +160,15 @@ impl Capsule {
         let overrides: Overrides = serde_json::from_str(&changed.overrides)
             .map_err(|e| FoldError::Decode(DecodeError { what: "set of overrides", why: e.to_string() }))?;
         let in_force = overrides.apply(&self.current().definition).map_err(FoldError::Definition)?;
-        let was_frozen = self.program.frozen();
         self.overrides = overrides;
-        self.enforce(in_force);
-        if self.program.frozen() != was_frozen {
-            self.learned.freeze(self.program.frozen(), at_ms);
-        }
+        self.enforce(at_ms, in_force);
         Ok(())
     }
 
-    fn enforce(&mut self, in_force: Definition) {
+    fn enforce(&mut self, at_ms: u64, in_force: Definition) {
         self.program = Arc::new(Program::new(in_force, &mut self.learned));
+        self.learned.adopt(&self.program.learners());
+        self.learned.freeze(self.program.frozen(), at_ms);
         self.learned.bump();
         self.cache.clear();
         self.evict();
@@ -179,7 +178,13 @@ impl Capsule {
         self.same_capsule(&outcome.capsule)?;
         if outcome.status == Status::Applied {
             let reward = outcome.reward.ok_or(FoldError::NoReward)?;
-            let credit = Credit { key: &outcome.key, options: &outcome.made.0, reward, at_ms };
+            let credit = Credit {
+                key: &outcome.key,
+                options: &outcome.made.0,
+                reward,
+                reward_range: self.program.reward_range(),
+                at_ms,
+            };
             self.learned.learn(credit, self.program.definition.decay, &self.program.learners());
             self.evict();
         }

@@ -24,7 +24,7 @@ pub const PRIOR_STRENGTH: f64 = 8.0;
 /// The version of the encoding of learned state.
 pub const STATE_SCHEMA: u32 = 1;
 
-/// Evidence of one option in one key. The sums are of raw rewards, after decay.
+/// Evidence of one option in one key. The sums are of rewards scaled to 0..1, after decay.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
@@ -32,21 +32,22 @@ pub struct Arm {
     pub n: f64,
     /// Their sum.
     pub sum: f64,
+    /// The inner weight that the key started from, and to which decay leads back.
+    pub start: Option<f64>,
     /// The sum of their squares.
     pub sum_sq: f64,
-    /// The inner weight of `simple_weighted`; `None` until it has moved.
+    /// The inner weight; every option of a held key has one under `simple_weighted`.
     pub weight: Option<f64>,
 }
 
 impl Arm {
-    /// The sums fade to nothing, the weight to where a new key starts.
-    fn faded(self, keep: f64, start_weight: f64) -> Self {
-        let weight = self.weight.map(|weight| start_weight + (weight - start_weight) * keep);
-        Self { weight, ..self.sums_faded(keep) }
-    }
-
-    fn sums_faded(self, keep: f64) -> Self {
-        Self { n: self.n * keep, sum: self.sum * keep, sum_sq: self.sum_sq * keep, weight: self.weight }
+    /// The sums fade to nothing, the weight to where the key started.
+    fn faded(self, keep: f64) -> Self {
+        let weight = match (self.weight, self.start) {
+            (Some(weight), Some(start)) => Some(start + (weight - start) * keep),
+            (weight, _) => weight,
+        };
+        Self { n: self.n * keep, sum: self.sum * keep, sum_sq: self.sum_sq * keep, weight, ..self }
     }
 }
 
@@ -93,8 +94,8 @@ struct Names {
 #[serde(deny_unknown_fields)]
 struct DecayClock {
     at_ms: u64,
-    tau_ms: u64,
     frozen: bool,
+    tau_ms: u64,
 }
 
 impl DecayClock {
@@ -125,6 +126,8 @@ pub struct Credit<'a> {
     pub options: &'a BTreeMap<String, String>,
     /// The raw reward.
     pub reward: f64,
+    /// What scales it to 0..1.
+    pub reward_range: [f64; 2],
     /// The time of the event, milliseconds since 1970.
     pub at_ms: u64,
 }
@@ -218,13 +221,9 @@ impl Learned {
     pub fn arms(&self, key: &str, slots: &Slots, now_ms: u64, decay: Option<Decay>) -> Vec<Arm> {
         let Some(entry) = self.keys.get(key) else { return self.start_arms(slots, self.clock.tau_at(now_ms), decay) };
         let keep = keep_over(decay, self.clock.tau_at(now_ms).saturating_sub(entry.tau_ms));
-        let starts = (keep < 1.0).then(|| self.start_weights(slots));
         let arms = entry.arms.get(slots.registered);
-        (slots.options.iter().enumerate())
-            .map(|(at, &slot)| {
-                let arm = arms.and_then(|arms| arms.get(slot)).copied().unwrap_or_default();
-                starts.as_ref().map_or(arm, |starts| arm.faded(keep, starts[at]))
-            })
+        (slots.options.iter())
+            .map(|&slot| arms.and_then(|arms| arms.get(slot)).copied().unwrap_or_default().faded(keep))
             .collect()
     }
 
@@ -235,7 +234,7 @@ impl Learned {
             .map(|&slot| {
                 let prior = self.prior_arm(slots.registered, slot);
                 let share = if prior.n * keep > PRIOR_STRENGTH { PRIOR_STRENGTH / prior.n } else { keep };
-                Arm { n: prior.n * share, sum: prior.sum * share, sum_sq: prior.sum_sq * share, weight: None }
+                Arm { n: prior.n * share, sum: prior.sum * share, sum_sq: prior.sum_sq * share, ..Arm::default() }
             })
             .collect()
     }
@@ -274,31 +273,27 @@ impl Learned {
             Some(half_life) => libm::exp2(-1.0 / half_life),
             None => keep_over(decay, tau_ms.saturating_sub(entry.tau_ms)),
         };
-        if keep < 1.0 {
-            self.fade(&mut entry, keep, learners);
-        }
+        entry.arms.iter_mut().flatten().for_each(|arm| *arm = arm.faded(keep));
         entry.tau_ms = entry.tau_ms.max(tau_ms);
+        let [low, high] = credit.reward_range;
+        let scaled = ((credit.reward - low) / (high - low)).clamp(0.0, 1.0);
         for (registered, slot) in places {
             let arm = entry.arm_mut(registered, slot);
             arm.n += 1.0;
-            arm.sum += credit.reward;
-            arm.sum_sq += credit.reward * credit.reward;
+            arm.sum += scaled;
+            arm.sum_sq += scaled * scaled;
         }
         for learner in learners {
             let (Some(max_delta), Some(option)) = (learner.max_delta, credit.options.get(learner.strategy)) else {
                 continue;
             };
-            let Slots { registered, options } = learner.slots;
-            let arms: Vec<Arm> = options.iter().map(|&slot| *entry.arm_mut(*registered, slot)).collect();
-            let mut weights = learners::inner_weights(&arms, &self.start_weights(learner.slots));
+            let mut weights = entry.weights(learner.slots);
             // An option that is no longer offered has no weight to move.
-            let names = &self.names[*registered].options;
-            if let Some(chosen) = options.iter().position(|&slot| &names[slot] == option) {
+            let names = &self.names[learner.slots.registered].options;
+            if let Some(chosen) = learner.slots.options.iter().position(|&slot| &names[slot] == option) {
                 learners::move_weights(&mut weights, chosen, credit.reward, max_delta);
             }
-            for (&slot, weight) in options.iter().zip(weights) {
-                entry.arm_mut(*registered, slot).weight = Some(weight);
-            }
+            entry.set_weights(learner.slots, &weights);
         }
         self.by_use.remove(&entry.used);
         self.by_use.insert(self.version, credit.key.to_owned());
@@ -328,24 +323,27 @@ impl Learned {
 
     fn fresh(&self, tau_ms: u64, decay: Option<Decay>, learners: &[Learner<'_>]) -> Entry {
         let mut entry = Entry { used: 0, tau_ms, updated_at_ms: 0, feedbacks: 0, arms: Vec::new() };
-        for learner in learners.iter().filter(|_| self.evicted > 0) {
-            for (&slot, arm) in learner.slots.options.iter().zip(self.start_arms(learner.slots, tau_ms, decay)) {
-                *entry.arm_mut(learner.slots.registered, slot) = arm;
+        for learner in learners {
+            if self.evicted > 0 {
+                let arms = self.start_arms(learner.slots, tau_ms, decay);
+                for (&slot, arm) in learner.slots.options.iter().zip(arms) {
+                    *entry.arm_mut(learner.slots.registered, slot) = arm;
+                }
+            }
+            if learner.max_delta.is_some() {
+                entry.start_weights(learner.slots, &self.start_weights(learner.slots));
             }
         }
         entry
     }
 
-    fn fade(&self, entry: &mut Entry, keep: f64, learners: &[Learner<'_>]) {
-        for learner in learners {
-            let Slots { registered, options } = learner.slots;
-            for (&slot, start) in options.iter().zip(self.start_weights(learner.slots)) {
-                let arm = entry.arm_mut(*registered, slot);
-                // Sums fade below, together with those of options that are no longer offered.
-                arm.weight = arm.weight.map(|weight| start + (weight - start) * keep);
-            }
+    /// Gives every held key the inner weights that it lacks under these settings: later, what a
+    /// new key starts from may have changed, and that must not move a key that is held.
+    pub fn adopt(&mut self, learners: &[Learner<'_>]) {
+        for learner in learners.iter().filter(|learner| learner.max_delta.is_some()) {
+            let starts = self.start_weights(learner.slots);
+            self.keys.values_mut().for_each(|entry| entry.start_weights(learner.slots, &starts));
         }
-        entry.arms.iter_mut().flatten().for_each(|arm| *arm = arm.sums_faded(keep));
     }
 
     /// Evicts keys, longest without feedback first, until at most `max_contexts` are held. The
@@ -363,9 +361,10 @@ impl Learned {
             for (prior, arms) in self.prior.iter_mut().zip(&entry.arms) {
                 grow(prior, arms.len());
                 for (prior, arm) in prior.iter_mut().zip(arms) {
-                    prior.n += arm.n * keep;
-                    prior.sum += arm.sum * keep;
-                    prior.sum_sq += arm.sum_sq * keep;
+                    let arm = arm.faded(keep);
+                    prior.n += arm.n;
+                    prior.sum += arm.sum;
+                    prior.sum_sq += arm.sum_sq;
                     if let Some(weight) = arm.weight {
                         prior.weight_sum += weight;
                         prior.weight_count += 1.0;
@@ -470,6 +469,36 @@ impl Entry {
         grow(&mut self.arms, registered + 1);
         grow(&mut self.arms[registered], slot + 1);
         &mut self.arms[registered][slot]
+    }
+
+    /// The inner weights of the installed options, all of which have one; they sum to 1.
+    fn weights(&mut self, slots: &Slots) -> Vec<f64> {
+        let mut weights: Vec<f64> = (slots.options.iter())
+            .map(|&slot| self.arm_mut(slots.registered, slot).weight.expect("started, when it was new or adopted"))
+            .collect();
+        normalise(&mut weights);
+        weights
+    }
+
+    fn set_weights(&mut self, slots: &Slots, weights: &[f64]) {
+        for (&slot, &weight) in slots.options.iter().zip(weights) {
+            self.arm_mut(slots.registered, slot).weight = Some(weight);
+        }
+    }
+
+    /// Starts the inner weights of options that have none yet.
+    fn start_weights(&mut self, slots: &Slots, starts: &[f64]) {
+        let mut lacked = false;
+        for (&slot, &start) in slots.options.iter().zip(starts) {
+            let arm = self.arm_mut(slots.registered, slot);
+            lacked |= arm.weight.is_none();
+            arm.start.get_or_insert(start);
+            arm.weight.get_or_insert(start);
+        }
+        if lacked {
+            let weights = self.weights(slots);
+            self.set_weights(slots, &weights);
+        }
     }
 }
 

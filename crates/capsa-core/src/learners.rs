@@ -20,29 +20,25 @@ const PRIOR_COUNT: f64 = 1.0;
 const PRIOR_SHAPE: f64 = 2.0;
 const PRIOR_RATE: f64 = 1.0 / 12.0;
 
-/// The posterior over an option's mean reward, scaled to 0..1 by `range`.
+/// The posterior over an option's mean reward, scaled to 0..1.
 ///
-/// With the range [0, 1] it is Beta(1 + Σr, 1 + n - Σr), fractions allowed; else the Student-t
+/// With `reward_range` [0, 1] it is Beta(1 + Σr, 1 + n - Σr), fractions allowed; else the Student-t
 /// marginal of the normal-inverse-gamma posterior (Murphy 2007, "Conjugate Bayesian analysis of
 /// the Gaussian distribution", section 3).
-pub fn posterior(arm: Arm, range: [f64; 2]) -> Posterior {
+pub fn posterior(arm: Arm, reward_range: [f64; 2]) -> Posterior {
     let Arm { n, sum, sum_sq, .. } = arm;
-    let [low, high] = range;
-    if low == 0.0 && high == 1.0 {
+    if reward_range == [0.0, 1.0] {
         // Rounding may leave a sum a hair outside 0..n.
         let earned = sum.clamp(0.0, n);
         return Posterior::Beta { alpha: 1.0 + earned, beta: 1.0 + (n - earned) };
     }
-    let width = high - low;
-    let scaled_sum = (sum - n * low) / width;
-    let scaled_sq = (sum_sq - 2.0 * low * sum + n * low * low) / (width * width);
     let count = PRIOR_COUNT + n;
-    let mean = (PRIOR_COUNT * PRIOR_MEAN + scaled_sum) / count;
+    let mean = (PRIOR_COUNT * PRIOR_MEAN + sum) / count;
     let shape = PRIOR_SHAPE + n / 2.0;
     let (within, between) = if n > 0.0 {
-        let average = scaled_sum / n;
+        let average = sum / n;
         let apart = average - PRIOR_MEAN;
-        ((scaled_sq - scaled_sum * average).max(0.0), PRIOR_COUNT * n * apart * apart / count)
+        ((sum_sq - sum * average).max(0.0), PRIOR_COUNT * n * apart * apart / count)
     } else {
         (0.0, 0.0)
     };

@@ -147,7 +147,7 @@ impl Definition {
 
     fn check_reward(&self, problems: &mut Vec<Problem>) {
         let [low, high] = self.reward_range.unwrap_or([-1.0, 1.0]);
-        if !(low.is_finite() && high.is_finite() && low < high) {
+        if !(low.is_finite() && (high - low).is_finite() && low < high) {
             problems.push(Problem::new(
                 "/rewardRange",
                 format!("reward_range is [{low}, {high}]; use two finite numbers, the lower one first"),

@@ -172,7 +172,7 @@ fn events(steps: &[Step]) -> Vec<(u64, Event)> {
 }
 
 fn fold(events: &[(u64, Event)]) -> Capsule {
-    let mut capsule = Capsule::begin(&events[0].1).unwrap();
+    let mut capsule = Capsule::begin(events[0].0, &events[0].1).unwrap();
     for (at_ms, event) in &events[1..] {
         capsule.apply(*at_ms, event).unwrap();
     }
@@ -186,7 +186,7 @@ proptest! {
     #[test]
     fn a_rebuilt_state_equals_the_live_one(steps in steps()) {
         let events = events(&steps);
-        let mut live = Capsule::begin(&events[0].1).unwrap();
+        let mut live = Capsule::begin(events[0].0, &events[0].1).unwrap();
         for (at_ms, event) in &events[1..] {
             live.apply(*at_ms, event).unwrap();
             // A decision reads, and a read changes nothing.
@@ -231,7 +231,7 @@ proptest! {
         several in any::<bool>(),
     ) {
         let mut capsule = if several {
-            Capsule::begin(&installed(&joint(), 1)).unwrap()
+            Capsule::begin(0, &installed(&joint(), 1)).unwrap()
         } else {
             fold(&events(&steps))
         };
@@ -329,7 +329,7 @@ fn frozen_time_does_not_fade() {
 
 #[test]
 fn simple_weighted_moves_as_declared() {
-    let mut capsule = Capsule::begin(&installed(&definition(&OPTIONS, Algorithm::SimpleWeighted), 1)).unwrap();
+    let mut capsule = Capsule::begin(0, &installed(&definition(&OPTIONS, Algorithm::SimpleWeighted), 1)).unwrap();
     capsule.apply(1, &outcome("a", "cheap", 1.0)).unwrap();
     let inner = [1.0 / 3.0 + 0.05, 1.0 / 3.0 - 0.025, 1.0 / 3.0 - 0.025];
     for (weight, inner) in capsule.weights("a", 1).iter().zip(inner) {

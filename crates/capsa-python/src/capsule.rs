@@ -142,9 +142,9 @@ fn strategy_names(program: &Program) -> Vec<String> {
 #[pymethods]
 impl Capsule {
     #[new]
-    fn new(tenant: String, job: String, component: &Component, payload: &[u8]) -> Result<Self, Raised> {
+    fn new(tenant: String, job: String, component: &Component, time_ms: u64, payload: &[u8]) -> Result<Self, Raised> {
         let event = Event::decode("installed", payload)?;
-        let state = State::begin(&event)?;
+        let state = State::begin(time_ms, &event)?;
         let stream_key = stream_key(&tenant, &job, &state.program().definition.name);
         let inner = Mutex::new(Inner { state, component: Arc::clone(&component.0) });
         Ok(Self { origin: Arc::new(Origin { tenant, job }), stream_key, inner })
@@ -166,8 +166,8 @@ impl Capsule {
         Ok(self.lock().state.decided(&decision.record)?)
     }
 
-    fn check_key(&self, context_key: &str) -> Result<(), Raised> {
-        Ok(check_key(context_key)?)
+    fn check_key(&self, context_key: &Bound<'_, PyAny>) -> Result<(), Raised> {
+        Ok(check_key(&convert::context_key(context_key)?)?)
     }
 
     #[pyo3(signature = (nonce, now_ms, input, *, context_key=None, options=None, current=None))]
@@ -178,11 +178,12 @@ impl Capsule {
         nonce: [u8; 16],
         now_ms: u64,
         input: Option<&Bound<'_, PyDict>>,
-        context_key: Option<&str>,
+        context_key: Option<&Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyAny>>,
         current: Option<&Bound<'_, PyAny>>,
     ) -> Result<Decision, Raised> {
-        if let Some(key) = context_key {
+        let context_key = context_key.map(convert::context_key).transpose()?;
+        if let Some(key) = &context_key {
             check_key(key)?;
         }
         let input = input.map(convert::object).transpose()?.unwrap_or_default();
@@ -198,7 +199,7 @@ impl Capsule {
         } else {
             Asked { options: Vec::new(), current: None }
         };
-        let made = py.detach(|| self.decide_once(nonce, now_ms, input, context_key, &asked))?;
+        let made = py.detach(|| self.decide_once(nonce, now_ms, input, context_key.as_deref(), &asked))?;
         let payload = PyBytes::new(py, &made.payload).unbind();
         let decision = Decision::new(made.record, Arc::clone(&self.origin), made.version, payload);
         Ok(decision.with_words(made.warnings, made.log))

@@ -102,6 +102,15 @@ pub fn number(value: &Bound<'_, PyAny>, pointer: &str) -> Result<f64, Raised> {
     Err(invalid(pointer, &kind, "is not a number", "send a finite number").into())
 }
 
+/// A context key as a caller gave it.
+pub fn context_key(value: &Bound<'_, PyAny>) -> Result<String, Raised> {
+    let Ok(key) = value.cast::<PyString>() else {
+        let kind = value.get_type().name().map(|name| name.to_string()).unwrap_or_default();
+        return Err(invalid("/contextKey", &kind, "is not a text", "send a text, or leave it out").into());
+    };
+    Ok(text(key, "/contextKey")?)
+}
+
 /// An option as a caller names it: a text is its name, an integer its number.
 pub fn option(value: &Bound<'_, PyAny>, pointer: &str) -> Result<OptionRef, Raised> {
     if let Ok(name) = value.cast::<PyString>() {

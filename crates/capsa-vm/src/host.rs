@@ -7,6 +7,7 @@
 //! * a forked child must not use its parent's host: the ticking thread is not there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use wasmtime::component::Linker;
@@ -175,8 +176,18 @@ fn engine_config(settings: &HostSettings) -> Config {
         // memories must stay: wasmtime panics without them on a component made of components.
         .wasm_memory64(false)
         // Only backtraces would need it, and those are not compiled in.
-        .generate_address_map(false);
+        .generate_address_map(false)
+        .parallel_compilation(!after_fork());
     config
+}
+
+/// Whether this process was forked from one that had a host: the threads that compile are of the
+/// parent then, and waiting for them would never end.
+fn after_fork() -> bool {
+    static FIRST: AtomicU32 = AtomicU32::new(0);
+    let own = std::process::id();
+    let first = FIRST.compare_exchange(0, own, Relaxed, Relaxed);
+    first.is_err_and(|first| first != own)
 }
 
 fn engine_error(error: &wasmtime::Error) -> HostError {

@@ -51,7 +51,7 @@ def read_source(source: str | Path | bytes) -> CapsuleSource:
     elif isinstance(source, Path):
         data = _read_file(source)
     else:
-        data = source
+        data = _checked_bytes(source)
     component = data if data.startswith(_WASM_MAGIC) else _compile(data)
     facts = _native.inspect_component(component)
     if facts["kind"] != "a component":
@@ -60,6 +60,12 @@ def read_source(source: str | Path | bytes) -> CapsuleSource:
         raise InvalidCapsule(str(facts["definition_error"]), pointer="/definition")
     definition = _native.filled_definition(facts["definition"])
     return CapsuleSource(json.loads(definition)["name"], component, facts["digest"], definition)
+
+
+def _checked_bytes(source: object) -> bytes:
+    if not isinstance(source, bytes | bytearray | memoryview):
+        raise TypeError(f"a capsule comes from a path, text or bytes, not from {type(source).__name__}")
+    return bytes(source)
 
 
 def _read_file(path: Path) -> bytes:

@@ -136,10 +136,12 @@ class Capsule:
                 remedy="leave them out; say with taken what was carried out",
             )
         store = self._store
+        row = _feedback.find(state, decision_id)
         while True:
             now_ms = store._now_ms()
-            row, posted = _feedback.by_decision(state, now_ms, decision_id, outcome, reward, taken)
+            # Before anything of the row is looked at: a post that arrives meanwhile is then noticed.
             posts = row.posts
+            posted = _feedback.by_decision(state, row, now_ms, outcome, reward, taken)
             with store._lock:
                 if isinstance(posted, Repeated):
                     state.repeated += 1
@@ -223,7 +225,7 @@ class Capsule:
             after: The last key of the page before.
             limit: Contexts in a page, 1 to 1000.
         """
-        if not 1 <= limit <= MAX_PAGE:
+        if not _is_page(limit):
             raise InvalidField(
                 "limit is out of range",
                 pointer="/limit",
@@ -294,6 +296,10 @@ class Capsule:
             value=type(input).__name__,
             remedy="send values by name, for example {'task_type': 'legal'}",
         )
+
+
+def _is_page(limit: object) -> bool:
+    return isinstance(limit, int) and not isinstance(limit, bool) and 1 <= limit <= MAX_PAGE
 
 
 def _plain_collection(options: Any) -> Any:

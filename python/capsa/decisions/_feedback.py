@@ -41,24 +41,32 @@ class Repeated(msgspec.Struct, frozen=True):
     row: Row
 
 
-def by_decision(
-    state: CapsuleState,
-    now_ms: int,
-    decision_id: str,
-    outcome: Mapping[str, float | bool] | None,
-    reward: float | None,
-    taken: OptionLike | _Unset | None,
-) -> tuple[Row, Recorded | Repeated]:
-    """Works out one post for a decision. Nothing has changed yet.
+def find(state: CapsuleState, decision_id: object) -> Row:
+    """The row of a decision.
 
     Raises:
-        UnknownDecision: No such decision.
-        FeedbackConflict: It contradicts an earlier post.
-        InvalidRequest: What is sent does not fit the definition.
+        UnknownDecision: No decision of this capsule has this id.
     """
     row = state.ledger.get(parse_decision_id(decision_id))
     if row is None:
         raise unknown_decision(decision_id)
+    return row
+
+
+def by_decision(
+    state: CapsuleState,
+    row: Row,
+    now_ms: int,
+    outcome: Mapping[str, float | bool] | None,
+    reward: float | None,
+    taken: OptionLike | None | _Unset,
+) -> Recorded | Repeated:
+    """Works out one post for a decision. Nothing has changed yet.
+
+    Raises:
+        FeedbackConflict: It contradicts an earlier post.
+        InvalidRequest: What is sent does not fit the definition.
+    """
     native = state.native
     if outcome is not None and reward is not None:
         raise InvalidField(
@@ -74,9 +82,9 @@ def by_decision(
         )
     carried_out = _taken(state, row, taken)
     if reward is not None:
-        return row, _plain(native, row, now_ms, native.check_reward(reward), carried_out)
+        return _plain(native, row, now_ms, native.check_reward(reward), carried_out)
     assert outcome is not None
-    return row, _metrics(native, row, now_ms, _mapping(outcome), carried_out)
+    return _metrics(native, row, now_ms, _mapping(outcome), carried_out)
 
 
 def _mapping(outcome: Mapping[str, float | bool]) -> dict[str, Any]:

@@ -97,7 +97,9 @@ class Fold:
         state = self.capsules.get(place)
         if state is None:
             tenant, job, _ = place
-            self.capsules[place] = CapsuleState(NativeCapsule(tenant, job, component, event.payload))
+            self.capsules[place] = CapsuleState(
+                NativeCapsule(tenant, job, component, event.time_ms, event.payload)
+            )
         else:
             state.installed(event, component)
 

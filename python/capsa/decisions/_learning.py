@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ _LATER: Final = {
     "canary": "canary is not supported by this version",
     "override": "override is not supported by this version",
 }
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def to_camel(name: str) -> str:
@@ -48,18 +49,18 @@ def timestamp(time_ms: int) -> str:
 
 
 def duration_seconds(text: Any, pointer: str) -> float:
-    """``7d``, ``24h``, ``30m``, ``90s`` or ``2w`` in seconds.
+    """``7d``, ``24h``, ``30m``, ``90s``, ``500ms`` or ``2w`` in seconds.
 
     Raises:
         InvalidField: It is not such a duration.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text) if isinstance(text, str) else None
+    match = re.fullmatch(r"([0-9]+\.?[0-9]*)(ms|[smhdw])", text) if isinstance(text, str) else None
     if match is None:
         raise InvalidField(
             f"{pointer.rsplit('/', 1)[-1]} is not a duration",
             pointer=pointer,
             value=str(text)[:80],
-            remedy="write a number and one of s, m, h, d, w, for example 7d",
+            remedy="write a number and ms, s, m, h, d or w, for example 7d",
         )
     return float(match.group(1)) * _UNITS[match.group(2)]
 
@@ -165,6 +166,13 @@ def _times(setting: str, given: Mapping[str, Any]) -> dict[str, float]:
             times[to_camel(name) + "Seconds"] = duration_seconds(value, pointer)
         else:
             times[to_camel(name)] = _number(value, pointer)
+    if len(times) != 1:
+        known = "half_life or half_life_feedbacks" if setting == "decay" else "after"
+        raise InvalidField(
+            f"{setting} takes exactly one of {known}" if setting == "decay" else f"{setting} lacks {known}",
+            pointer=f"/{setting}",
+            remedy=f"send {known}; null for {setting} itself gives the file's value back",
+        )
     return times
 
 
@@ -195,9 +203,13 @@ def _checked(name: str, value: Any, pointer: str) -> Any:
 
 
 def _number(value: Any, pointer: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.nan
+    if not math.isfinite(number):
         raise _wrong(pointer.rsplit("/", 1)[-1], "a finite number", value, pointer)
-    return float(value)
+    return number
 
 
 def _mapping(value: Any, pointer: str) -> Mapping[str, Any]:

@@ -231,7 +231,10 @@ fn decay(at: &At<'_>, places: &mut Places) -> Option<Decay> {
         places.place("/decay/halfLifeFeedbacks", at.node.mark, &at.key);
         at.number(places)
     });
-    if half_life_seconds == Some(None) || half_life_feedbacks == Some(None) {
+    let unread = half_life_seconds == Some(None) || half_life_feedbacks == Some(None);
+    // What makes an empty map of it, such as a misspelt key, has been said.
+    let emptied = half_life_seconds.is_none() && half_life_feedbacks.is_none() && !places.no_problem();
+    if unread || emptied {
         return None;
     }
     Some(Decay { half_life_seconds: half_life_seconds.flatten(), half_life_feedbacks: half_life_feedbacks.flatten() })
@@ -240,6 +243,9 @@ fn decay(at: &At<'_>, places: &mut Places) -> Option<Decay> {
 fn horizon(at: &At<'_>, places: &mut Places) -> Option<Horizon> {
     places.place("/horizon", at.node.mark, &at.key);
     let mut keys = Keys::of(at, &["after"], &["outcome"], places)?;
+    if !keys.has("after") && !places.no_problem() {
+        return None;
+    }
     let after = keys.required("after", at, places)?;
     places.place("/horizon/afterSeconds", after.node.mark, &after.key);
     Some(Horizon { after_seconds: after.seconds(places)? })
