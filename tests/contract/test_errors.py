@@ -233,7 +233,7 @@ def test_events_that_do_not_fit_are_refused(world: World, host: _native.Host) ->
             state.apply(kind, 0, payload)
     for payload in (decided.payload, b"\xa0", b""):
         with pytest.raises(capsa.JournalMismatch):
-            _native.Capsule("default", "default", component, payload)
+            _native.Capsule("default", "default", component, 0, payload)
     assert state.state() == before
 
 

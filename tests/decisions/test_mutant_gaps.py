@@ -16,10 +16,11 @@ def test_a_post_that_was_overtaken_is_worked_out_again(
     """Another post for the same decision is recorded after ours was worked out: ours is the repeat."""
     capsule = store.install("name: router\noptions: [a, b]\nreward: {quality: 0.5, cost: -0.5}\n")
     work_out = _feedback.by_decision
-    for first, ours, status in [
+    cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ({"reward": 0.5}, {"reward": 0.5}, "repeated"),
         ({"outcome": {"cost": 0}}, {"outcome": {"quality": 1, "cost": 0}}, "applied"),
-    ]:
+    ]
+    for first, ours, status in cases:
         decision = capsule.decide()
         overtaking: list[dict[str, Any]] = [first]
 
@@ -33,8 +34,7 @@ def test_a_post_that_was_overtaken_is_worked_out_again(
 
         monkeypatch.setattr(_feedback, "by_decision", overtaken)
         assert capsule.feedback(decision.id, **ours).status == status
-        again: dict[str, Any] = ours
-        assert capsule.feedback(decision.id, **again).reward == 0.5
+        assert capsule.feedback(decision.id, **ours).reward == 0.5
     report = capsule.report().feedback
     assert (report.applied, report.pending) == (2, 0)
     (row,) = capsule.contexts()

@@ -59,7 +59,7 @@ def by_decision(
     now_ms: int,
     outcome: Mapping[str, float | bool] | None,
     reward: float | None,
-    taken: OptionLike | None | _Unset,
+    taken: OptionLike | _Unset | None,
 ) -> Recorded | Repeated:
     """Works out one post for a decision. Nothing has changed yet.
 
