@@ -520,3 +520,7 @@ class Suggestion:
     @property
     def choices(self) -> dict[str, str]:
         """The options by strategy."""
+
+    @property
+    def decisions(self) -> list[StrategyDecision]:
+        """One entry for each strategy, in declared order."""

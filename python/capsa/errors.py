@@ -30,6 +30,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def shown(value: object) -> str:
+    """At most 80 characters of a value that somebody sent; never fails."""
+    try:
+        return str(value)[:80]
+    except Exception:  # noqa: BLE001 - a value's own __str__, or an integer of too many digits
+        return type(value).__name__
+
+
 class CapsaError(Exception):
     """The root: one sentence, and where it applies what it is about.
 

@@ -161,6 +161,19 @@ def test_every_problem_of_a_spec_is_told_at_once() -> None:
     ]
 
 
+def test_a_problem_hides_no_other_problem() -> None:
+    """What is empty or missing is told beside an unrelated problem."""
+    text = spec_rows.GOOD.replace("mode: live", "zzz: live")
+    text = text.replace("{half_life: 14d}", "{}").replace("{after: 7d}", "{}")
+    with pytest.raises(capsa.InvalidSpec) as caught:
+        _native.compile_spec(text)
+    assert [(line, key) for line, _, key, _ in caught.value.problems] == [
+        (21, "decay"),
+        (22, "horizon"),
+        (23, "zzz"),
+    ]
+
+
 CORE = wasmtime.wat2wasm("(module)")
 NOTHING = wasmtime.wat2wasm("(component)")
 NOT_CAPSULES = {

@@ -189,6 +189,22 @@ def test_frozen_time_does_not_count(store: capsa.Store, clock: Clock, algorithm:
     assert apart(faded, driven.model.weights("k", clock.now_s)) < TOLERANCE
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_evicted_keys_left_fades_too(store: capsa.Store, clock: Clock, algorithm: str) -> None:
+    """After a hundred half-lives a new key starts as if nothing had ever been learned."""
+    settings = Settings({"choice": ["a", "b"]}, algorithm=algorithm, half_life_s=60.0, max_contexts=1)
+    driven = Driven(store, clock, settings)
+    for _ in range(20):
+        driven.learn("evicted", {"choice": "b"}, 1.0)
+    driven.learn("other", {"choice": "a"}, 0.0)
+    started = driven.decide("new").probabilities
+    assert started is not None
+    assert started[1] > 0.55
+    assert apart(started, driven.model.probabilities("new", clock.now_s)["choice"]) < TOLERANCE
+    driven.forward(6000)
+    assert driven.decide("new").probabilities == pytest.approx([0.5, 0.5], abs=TOLERANCE)
+
+
 def test_a_file_that_freezes_stops_the_decay_too(store: capsa.Store, clock: Clock) -> None:
     """`rails: {freeze: true}` in the file means the same as the operator's override."""
     settings = Settings({"choice": ["a", "b"]}, half_life_s=3600.0)

@@ -86,7 +86,7 @@ class LearnerModel:
         self.keys: dict[str, _Key] = {}
         self.evicted: list[str] = []
         self._prior: dict[str, list[_Observation]] = {}
-        self._prior_weights: dict[str, list[dict[str, float]]] = {}
+        self._prior_weights: dict[str, list[tuple[dict[str, float], float]]] = {}
         self._count = 0
         self._frozen_since: float | None = None
         self._frozen_s = 0.0
@@ -145,11 +145,12 @@ class LearnerModel:
                     for o in observations
                 )
             if self.settings.algorithm == "simple_weighted":
-                for strategy, weights in held.weights.items():
-                    self._prior_weights.setdefault(strategy, []).append(weights)
+                for strategy in held.weights:
+                    left = (self._faded(held, strategy, tau, 0), tau)
+                    self._prior_weights.setdefault(strategy, []).append(left)
 
     def _new_key(self, tau: float) -> _Key:
-        start = self._start_weights()
+        start = self._start_weights(tau)
         observations = self._start_observations(tau)
         weights = {strategy: dict(shares) for strategy, shares in start.items()}
         return _Key(used=0, observations=observations, start=start, weights=weights, weights_tau_s=tau)
@@ -168,13 +169,19 @@ class LearnerModel:
             ]
         return start
 
-    def _start_weights(self) -> dict[str, dict[str, float]]:
+    def _start_weights(self, tau: float) -> dict[str, dict[str, float]]:
         start = {}
         for strategy, options in self.settings.strategies.items():
-            evicted = self._prior_weights.get(strategy, [])
+            # Under decay by time what evicted keys left fades, be it rewards or weights.
+            half_life = self.settings.half_life_s
+            evicted = [
+                (weights, 1.0 if half_life is None else 2 ** (-(tau - since) / half_life))
+                for weights, since in self._prior_weights.get(strategy, [])
+            ]
+            counts = sum(count for _, count in evicted)
             shares = {
-                option: (1 / len(options) + sum(weights.get(option, 0.0) for weights in evicted))
-                / (1 + len(evicted))
+                option: (1 / len(options) + sum(weights[option] * count for weights, count in evicted))
+                / (1 + counts)
                 for option in options
             }
             total = sum(shares.values())
@@ -230,7 +237,7 @@ class LearnerModel:
         """The weights of `simple_weighted`, without exploration."""
         held = self.keys.get(key)
         if held is None:
-            return self._start_weights()[strategy]
+            return self._start_weights(self._tau(at_s))[strategy]
         return self._faded(held, strategy, self._tau(at_s), 0)
 
     def beliefs(self, key: str, strategy: str, at_s: float) -> dict[str, Any]:

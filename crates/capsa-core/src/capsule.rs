@@ -130,7 +130,8 @@ impl Capsule {
     /// [`FoldError::OtherCapsule`].
     pub fn decided(&mut self, decided: &Decided) -> Result<(), FoldError> {
         self.same_capsule(&decided.capsule)?;
-        self.tally.decided(decided, self.program.max_contexts());
+        let held = self.learned.entry(&decided.key).is_some();
+        self.tally.decided(decided, held, self.program.max_contexts());
         Ok(())
     }
 
@@ -148,8 +149,7 @@ impl Capsule {
             return Err(FoldError::VersionGap { last: self.version(), found: installed.version });
         }
         let definition = recorded(&installed.definition)?;
-        // An override that the new file no longer allows must not make the install fail.
-        let in_force = self.overrides.apply(&definition).unwrap_or_else(|_| definition.clone());
+        let in_force = self.overrides.apply(&definition).map_err(FoldError::Definition)?;
         self.versions.push(Version { digest: installed.digest.clone(), definition: Arc::new(definition) });
         self.enforce(at_ms, in_force);
         Ok(())
@@ -204,8 +204,9 @@ impl Capsule {
     ///
     /// # Errors
     ///
-    /// [`Refusal::InstallConflict`] if contexts or reward change while there is history: what was
-    /// learned would mean something else.
+    /// [`Refusal::InstallConflict`] if contexts or reward change while there is history, so that
+    /// what was learned would mean something else; or if the operator's overrides do not hold with
+    /// this file: an install never removes one.
     pub fn plan(&self, digest: &str, filled: &Definition) -> Result<InstallPlan, Rejected> {
         let current = self.current();
         if current.digest == digest {
@@ -213,6 +214,15 @@ impl Capsule {
         }
         let old = &current.definition;
         let history = self.tally.decisions > 0 || self.tally.feedback.applied > 0;
+        if let Err(problems) = self.overrides.apply(filled) {
+            let problem = problems.into_iter().next().expect("an error has a problem");
+            return Err(Rejected::absent(
+                Refusal::InstallConflict,
+                problem.pointer,
+                format!("an operator's override does not hold with this file: {}", problem.message),
+                "change or take back the override first; an install never removes one",
+            ));
+        }
         let mut changes = Vec::new();
         let differs = [
             ("contexts", old.contexts != filled.contexts),
@@ -248,6 +258,29 @@ impl Capsule {
         }
         for strategy in old.strategies.iter().filter(|old| !filled.strategies.iter().any(|new| new.name == old.name)) {
             changes.push(format!("strategy {} is gone: what it learned is kept", strategy.name));
+        }
+        for (what, differs) in [
+            ("mode", old.mode != filled.mode),
+            ("rails", old.rails != filled.rails),
+            ("decay", old.decay != filled.decay),
+            ("horizon", old.horizon != filled.horizon),
+            ("valid", old.valid != filled.valid),
+        ] {
+            if differs {
+                changes.push(format!("{what} is declared anew; an override of it stays in force"));
+            }
+        }
+        if old.max_contexts != filled.max_contexts {
+            changes.push("max_contexts is declared anew; contexts beyond it are folded into the prior".to_owned());
+        }
+        for strategy in &filled.strategies {
+            let before = old.strategies.iter().find(|before| before.name == strategy.name);
+            if before.is_some_and(|before| before.algorithm != strategy.algorithm) {
+                changes.push(format!("the algorithm of {} is declared anew", strategy.name));
+            }
+            if before.is_some_and(|before| before.baseline != strategy.baseline) {
+                changes.push(format!("the baseline of {} is declared anew", strategy.name));
+            }
         }
         if changes.is_empty() {
             changes.push("options, contexts and reward stay as they are: everything learned stays in use".to_owned());

@@ -63,13 +63,16 @@ pub struct Tally {
     pub other: BTreeMap<String, BTreeMap<String, u64>>,
     /// Decisions by context key.
     pub traffic: HashMap<String, u64>,
+    /// Decisions in keys that are not counted apart.
+    pub uncounted: u64,
     /// Delays from decision to learned feedback.
     pub delays: Delays,
 }
 
 impl Tally {
-    /// Counts a decision. Keys beyond twice `max_contexts` are not counted apart.
-    pub fn decided(&mut self, decided: &Decided, max_contexts: usize) {
+    /// Counts a decision. Of keys that have learned nothing, those beyond twice `max_contexts` are
+    /// not counted apart.
+    pub fn decided(&mut self, decided: &Decided, held: bool, max_contexts: usize) {
         self.decisions += 1;
         for (strategy, option) in &decided.options.0 {
             self.option(strategy, option).decisions += 1;
@@ -86,8 +89,10 @@ impl Tally {
             let counted = values.contains_key(value) || values.len() < MAX_OTHER_VALUES;
             *values.entry(if counted { value.clone() } else { "...".to_owned() }).or_default() += 1;
         }
-        if self.traffic.len() < 2 * max_contexts || self.traffic.contains_key(&decided.key) {
+        if held || self.traffic.len() < 2 * max_contexts || self.traffic.contains_key(&decided.key) {
             *self.traffic.entry(decided.key.clone()).or_default() += 1;
+        } else {
+            self.uncounted += 1;
         }
     }
 

@@ -102,6 +102,26 @@ impl Capsule {
     }
 }
 
+impl Capsule {
+    /// `None` where the capsule was changed in between.
+    fn mean_over(&self, program: &Arc<Program>, traffic: &[(String, u64)], now_ms: u64) -> Option<Vec<f64>> {
+        let mut mean = vec![0.0; program.total_options];
+        let mut total = 0.0;
+        for (key, count) in traffic {
+            let mut inner = self.lock();
+            if !Arc::ptr_eq(inner.state.program(), program) {
+                return None;
+            }
+            for (mean, weight) in mean.iter_mut().zip(inner.state.weights(key, now_ms)) {
+                *mean += weight * *count as f64;
+            }
+            total += *count as f64;
+        }
+        mean.iter_mut().for_each(|mean| *mean /= total);
+        Some(mean)
+    }
+}
+
 /// A decision on its way to Python.
 struct Made {
     record: Decided,
@@ -448,34 +468,31 @@ impl Capsule {
         }
         counts.set_item("options", options)?;
         counts.set_item("contexts", (held, evicted))?;
+        counts.set_item("uncounted", tally.uncounted)?;
         counts.set_item("unknown", tally.unknown)?;
         counts.set_item("other", tally.other)?;
         Ok(counts)
     }
 
-    /// The mean weight over contexts, by their traffic.
+    /// The mean weight over contexts, by their traffic. Decisions go on meanwhile.
     fn mean_weights(&self, py: Python<'_>, now_ms: u64) -> BTreeMap<String, Vec<f64>> {
         py.detach(|| {
-            let mut inner = self.lock();
-            let mut traffic: Vec<(String, u64)> =
-                inner.state.tally().traffic.iter().map(|(key, count)| (key.clone(), *count)).collect();
-            // A hash map has no order, and a sum of floats depends on it.
-            traffic.sort();
-            let mut mean = vec![0.0; inner.state.program().total_options];
-            let mut total = 0.0;
-            for (key, count) in traffic {
-                let weights = inner.state.weights(&key, now_ms);
-                for (mean, weight) in mean.iter_mut().zip(weights) {
-                    *mean += weight * count as f64;
+            loop {
+                let (program, mut traffic) = {
+                    let inner = self.lock();
+                    let traffic: Vec<(String, u64)> =
+                        inner.state.tally().traffic.iter().map(|(key, count)| (key.clone(), *count)).collect();
+                    (Arc::clone(inner.state.program()), traffic)
+                };
+                // A hash map has no order, and a sum of floats depends on it.
+                traffic.sort();
+                if traffic.is_empty() {
+                    traffic.push((String::new(), 1));
                 }
-                total += count as f64;
+                if let Some(mean) = self.mean_over(&program, &traffic, now_ms) {
+                    return by_strategy(&program, &mean);
+                }
             }
-            if total > 0.0 {
-                mean.iter_mut().for_each(|mean| *mean /= total);
-            } else {
-                mean = inner.state.weights("", now_ms);
-            }
-            by_strategy(inner.state.program(), &mean)
         })
     }
 

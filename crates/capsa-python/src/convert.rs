@@ -21,7 +21,7 @@ fn fields(dict: &Bound<'_, PyDict>, pointer: &str, depth: usize) -> Result<Vec<(
         return Err(invalid(pointer, "a deeply nested value", "is nested too deep", "send flat fields").into());
     }
     let mut object = Vec::with_capacity(dict.len());
-    for (name, value) in dict.iter() {
+    for (name, value) in entries(dict) {
         let Ok(name) = name.cast::<PyString>() else {
             let shown = name.repr().map(|repr| repr.to_string()).unwrap_or_default();
             return Err(invalid(pointer, &shown, "is not a text, but names a field", "use texts as names").into());
@@ -31,6 +31,11 @@ fn fields(dict: &Bound<'_, PyDict>, pointer: &str, depth: usize) -> Result<Vec<(
         object.push((name, json));
     }
     Ok(object)
+}
+
+/// The entries as they are now: what is converted may run Python code that changes the mapping.
+fn entries<'py>(dict: &Bound<'py, PyDict>) -> Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    dict.iter().collect()
 }
 
 fn json(value: &Bound<'_, PyAny>, pointer: &str, name: &str, depth: usize) -> Result<Json, Raised> {
@@ -155,7 +160,7 @@ fn by_strategy<T>(
     each: impl Fn(&Bound<'_, PyAny>, &str) -> Result<T, Raised>,
 ) -> Result<Vec<(String, T)>, Raised> {
     if let Ok(dict) = value.cast::<PyDict>() {
-        return (dict.iter())
+        return (entries(dict).into_iter())
             .map(|(name, value)| {
                 let Ok(name) = name.cast::<PyString>() else {
                     let shown = name.str().map(|text| text.to_string()).unwrap_or_default();

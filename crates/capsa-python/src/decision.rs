@@ -229,6 +229,7 @@ fn reason_name(reason: Reason) -> &'static str {
 
 /// One strategy's part of a decision.
 #[pyclass(module = "capsa._native", frozen, get_all)]
+#[derive(Clone)]
 pub struct StrategyDecision {
     strategy_id: usize,
     strategy: String,
@@ -246,6 +247,7 @@ pub struct Suggestion {
     propensity: f64,
     #[pyo3(get)]
     reason: &'static str,
+    #[pyo3(get)]
     decisions: Vec<StrategyDecision>,
 }
 

@@ -47,7 +47,7 @@ def read_source(source: str | Path | bytes) -> CapsuleSource:
     """
     if isinstance(source, str):
         # YAML for a capsule has at least a name and options, so it has several lines.
-        data = source.encode() if "\n" in source else _read_file(Path(source))
+        data = _encoded(source) if "\n" in source else _read_file(Path(source))
     elif isinstance(source, Path):
         data = _read_file(source)
     else:
@@ -62,6 +62,13 @@ def read_source(source: str | Path | bytes) -> CapsuleSource:
     return CapsuleSource(json.loads(definition)["name"], component, facts["digest"], definition)
 
 
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidCapsule("the text holds half of a surrogate pair", remedy="send valid Unicode") from None
+
+
 def _checked_bytes(source: object) -> bytes:
     if not isinstance(source, bytes | bytearray | memoryview):
         raise TypeError(f"a capsule comes from a path, text or bytes, not from {type(source).__name__}")
@@ -69,8 +76,13 @@ def _checked_bytes(source: object) -> bytes:
 
 
 def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(MAX_SOURCE_BYTES + 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SOURCE_BYTES + 1)
+    except ValueError as error:  # a NUL byte or half a surrogate pair
+        raise InvalidCapsule(
+            f"not a path: {error}", remedy="name a file, or send YAML of several lines"
+        ) from None
     if len(data) > MAX_SOURCE_BYTES:
         raise InvalidCapsule(f"{path} has more than {MAX_SOURCE_BYTES} bytes")
     return data

@@ -102,16 +102,15 @@ def _author(chosen: argparse.Namespace) -> dict[str, Any]:
     definition = json.loads(source.definition)
     written: list[str] = []
     if not chosen.check:
-        out: Path = chosen.out or spec.with_suffix(".wasm")
-        if out.resolve() == spec.resolve():
-            raise CapsaError(f"{out} is the spec itself", remedy="name another file with --out")
-        out.write_bytes(source.component)
-        written.append(str(out))
+        files: dict[Path, bytes] = {chosen.out or spec.with_suffix(".wasm"): source.component}
         if chosen.wat_out is not None:
-            chosen.wat_out.write_text(
-                _native.spec_wat(spec.read_text(encoding="utf-8-sig")), encoding="utf-8"
-            )
-            written.append(str(chosen.wat_out))
+            files[chosen.wat_out] = _wat(spec)
+        places = {path.resolve() for path in files} | {spec.resolve()}
+        if len(places) < 2 + (chosen.wat_out is not None):
+            raise CapsaError("two of the files are the same", remedy="name others with --out and --wat-out")
+        for file, data in files.items():
+            file.write_bytes(data)
+            written.append(str(file))
     if not chosen.json:
         _describe(definition, facts["size_bytes"], facts["digest"])
         for path in written:
@@ -124,6 +123,15 @@ def _author(chosen: argparse.Namespace) -> dict[str, Any]:
         "definition": definition,
         "written": written,
     }
+
+
+def _wat(spec: Path) -> bytes:
+    from capsa import _native
+
+    data = spec.read_bytes()
+    if data.startswith(b"\0asm"):
+        raise CapsaError(f"{spec} is a component already", remedy="--wat-out shows what YAML is compiled to")
+    return _native.spec_wat(data.decode("utf-8-sig")).encode()
 
 
 def _describe(definition: dict[str, Any], size_bytes: int, digest: str) -> None:

@@ -1,6 +1,6 @@
 """Decisions: jobs, decide, feedback, reports and modes."""
 
-from capsa.decisions._answers import ContextMemory, Feedback, InstallResult, StrategyFeedback, to_json
+from capsa.decisions._answers import ContextMemory, Feedback, InstallResult, StrategyFeedback
 from capsa.decisions._async import AsyncCapsule, AsyncStore
 from capsa.decisions._capsule import Capsule
 from capsa.decisions._report import Report
@@ -19,5 +19,4 @@ __all__ = [
     "StrategyFeedback",
     "Tenant",
     "open_store",
-    "to_json",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 
@@ -32,8 +30,8 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         decision_id: The decision; ``None`` for the explicit form.
-        status: ``applied``, ``pending``, ``repeated``, ``late``, ``frozen``, or ``kept`` (nothing of ours was
-            carried out). There is nothing to send again in any of them.
+        status: ``applied``, ``pending``, ``repeated``, ``late``, ``frozen``, ``kept`` (nothing of ours was
+            carried out) or ``unrecorded`` (the decision was made with mode off). There is nothing to send again in any of them.
         reward: The reward, once every declared metric is there.
         parts: Each metric's share of the reward; empty for a plain reward.
         missing: Declared metrics that are awaited.
@@ -52,6 +50,11 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     decisions: list[StrategyFeedback]
     learner_version: int
     sequence: int
+
+    @property
+    def strategy_id(self) -> int | None:
+        """The strategy's number, in a capsule with one."""
+        return self.decisions[0].strategy_id if len(self.decisions) == 1 else None
 
     @property
     def strategy(self) -> str | None:
@@ -115,9 +118,3 @@ class InstallResult(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     unchanged: bool
     changes: list[str]
-
-
-def to_json(answer: msgspec.Struct) -> dict[str, Any]:
-    """An answer as plain values, names as in Python."""
-    values: dict[str, Any] = msgspec.to_builtins(answer)
-    return values

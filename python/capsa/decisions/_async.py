@@ -1,7 +1,7 @@
 """The same store for asyncio.
 
-In memory every call is a few microseconds and runs at once; what compiles or walks over all
-contexts goes to a thread, so that the event loop is never held up.
+In memory every call takes some microseconds and runs at once; what compiles or walks over all
+contexts goes to a thread, and holds no lock meanwhile that a decision waits for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from capsa.decisions._answers import ContextMemory, Feedback
-from capsa.decisions._feedback import AS_ANSWERED, OptionLike, _Unset
+from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, _Unset
 from capsa.decisions._store import DEFAULT, Store, open_store
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class AsyncCapsule:
 
     async def feedback(
         self,
-        decision_id: str | None = None,
+        decision_id: str | _Unset | None = NOT_GIVEN,
         *,
         outcome: Mapping[str, float | bool] | None = None,
         reward: float | None = None,

@@ -11,9 +11,9 @@ import msgspec
 from capsa import _native
 from capsa.decisions import _feedback, _learning, _report
 from capsa.decisions._answers import ContextMemory, Feedback, StrategyFeedback
-from capsa.decisions._feedback import AS_ANSWERED, OptionLike, Recorded, Repeated, _Unset
+from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, Recorded, Repeated, _Unset
 from capsa.decisions._fold import CapsuleState
-from capsa.errors import InvalidField
+from capsa.errors import InvalidField, shown
 
 if TYPE_CHECKING:
     from capsa._native import Decision
@@ -72,30 +72,35 @@ class Capsule:
         state = self._state()
         if input is not None and not isinstance(input, dict):
             input = self._as_dict(input, "/input")
-        now_ms = store._now_ms()
         if options is not None:
             options = _plain_collection(options)
         if current is not None and isinstance(current, Mapping):
             current = dict(current)
-        decision = state.native.decide(
-            store._nonces.take(now_ms),
-            now_ms,
-            input,
-            context_key=context_key,
-            options=options,
-            current=current,
-        )
-        if decision.log:
-            self._write_log(decision.log)
-        payload = decision.payload
-        if payload:
+        while True:
+            epoch = state.epoch
+            now_ms = store._now_ms()
+            decision = state.native.decide(
+                store._nonces.take(now_ms),
+                now_ms,
+                input,
+                context_key=context_key,
+                options=options,
+                current=current,
+            )
+            if decision.log:
+                self._write_log(decision.log)
+            payload = decision.payload
+            if not payload:
+                return decision
             with store._lock:
-                state.decided(store._append(self._place, "decided", now_ms, payload), decision)
-        return decision
+                # A record must not follow the event that made it outdated: decide again.
+                if state.epoch == epoch:
+                    state.decided(store._append(self._place, "decided", now_ms, payload), decision)
+                    return decision
 
     def feedback(
         self,
-        decision_id: str | None = None,
+        decision_id: str | _Unset | None = NOT_GIVEN,
         *,
         outcome: Mapping[str, float | bool] | None = None,
         reward: float | None = None,
@@ -107,7 +112,8 @@ class Capsule:
         """Reports what came of a decision. The same content again changes nothing.
 
         Args:
-            decision_id: The decision's id.
+            decision_id: The decision's id. ``None``, as decisions have it that were made with mode off, is
+                answered ``unrecorded``: such a decision was not recorded, and there is nothing to learn.
             outcome: Metrics by name; they may come in several posts, each metric once.
             reward: One number within ``reward_range`` instead.
             taken: What was really carried out, if not the answered option; ``None`` = nothing of ours.
@@ -121,7 +127,9 @@ class Capsule:
             FeedbackConflict: It contradicts an earlier post; nothing has changed.
         """
         state = self._state()
-        if decision_id is None:
+        if decision_id is None and strategy is None and option is None and context_key is None:
+            return _unrecorded(state, self._store._journal.length(self._place[0]))
+        if decision_id is None or isinstance(decision_id, _Unset):
             if option is None:
                 raise InvalidField(
                     "neither a decision nor an option is named",
@@ -139,16 +147,16 @@ class Capsule:
         row = _feedback.find(state, decision_id)
         while True:
             now_ms = store._now_ms()
-            # Before anything of the row is looked at: a post that arrives meanwhile is then noticed.
-            posts = row.posts
+            # Before anything is looked at: what changes meanwhile is then noticed.
+            posts, epoch = row.posts, state.epoch
             posted = _feedback.by_decision(state, row, now_ms, outcome, reward, taken)
             with store._lock:
                 if isinstance(posted, Repeated):
                     state.repeated += 1
                     assert row.answer is not None
                     return msgspec.structs.replace(row.answer, status="repeated")
-                if row.posts != posts:
-                    # Somebody else reported on this decision meanwhile: work it out again.
+                if (row.posts, state.epoch) != (posts, epoch):
+                    # Another post for this decision, or other settings: work it out again.
                     continue
                 answer = self._record_outcome(state, now_ms, decision_id, posted)
                 row.answer = answer
@@ -170,8 +178,8 @@ class Capsule:
                 pointer="/outcome" if outcome is not None else "/taken",
                 remedy="send a reward, or the id of the decision",
             )
-        posted = _feedback.explicit(state, strategy, option, reward, context_key, self.name)
         with self._store._lock:
+            posted = _feedback.explicit(state, strategy, option, reward, context_key, self.name)
             return self._record_outcome(state, self._store._now_ms(), None, posted)
 
     def _record_outcome(
@@ -213,10 +221,10 @@ class Capsule:
 
     def report(self) -> Report:
         """What is chosen where, how sure, at what reward."""
-        state = self._state()
+        state, now_ms = self._state(), self._store._now_ms()
         with self._store._lock:
-            sequence = self._store._journal.length(self._place[0])
-            return _report.build(*self._place, state, sequence, self._store._now_ms())
+            folded = _report.folded(state, self._store._journal.length(self._place[0]), now_ms)
+        return _report.build(*self._place, state, folded, now_ms)
 
     def contexts(self, *, after: str | None = None, limit: int = 100) -> list[ContextMemory]:
         """What each context has learned, in the order of their keys, from after a key.
@@ -229,10 +237,12 @@ class Capsule:
             raise InvalidField(
                 "limit is out of range",
                 pointer="/limit",
-                value=str(limit)[:80],
+                value=shown(limit),
                 remedy=f"use 1 to {MAX_PAGE}",
             )
         state = self._state()
+        if after is not None:
+            _check_text(after, "/after")
         rows = state.native.contexts(self._store._now_ms(), after=after, limit=limit)
         return [
             ContextMemory(
@@ -295,6 +305,30 @@ class Capsule:
             pointer=pointer,
             value=type(input).__name__,
             remedy="send values by name, for example {'task_type': 'legal'}",
+        )
+
+
+def _unrecorded(state: CapsuleState, sequence: int) -> Feedback:
+    return Feedback(
+        decision_id=None,
+        status="unrecorded",
+        reward=None,
+        parts={},
+        missing=[],
+        context_key="",
+        decisions=[],
+        learner_version=state.native.learner_version,
+        sequence=sequence,
+    )
+
+
+def _check_text(text: object, pointer: str) -> None:
+    if not isinstance(text, str) or any("\ud800" <= char <= "\udfff" for char in text):
+        raise InvalidField(
+            "this is not a text that is valid Unicode",
+            pointer=pointer,
+            value=shown(ascii(text)),
+            remedy="send such a text, or leave it out",
         )
 
 

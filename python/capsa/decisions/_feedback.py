@@ -26,6 +26,10 @@ class _Unset:
 AS_ANSWERED: Final = _Unset()
 
 
+#: No decision id was given.
+NOT_GIVEN: Final = _Unset()
+
+
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """What a post comes to: the fields of its event, and what its answer says beside them."""
 

@@ -13,7 +13,9 @@ import cbor2
 
 from capsa._native import Capsule as NativeCapsule
 from capsa._native import Component, Decision
+from capsa.decisions._answers import Feedback
 from capsa.decisions._ledger import Ledger
+from capsa.errors import JournalMismatch
 from capsa.journal import Event
 
 
@@ -26,6 +28,7 @@ class CapsuleState:
         changed: Who changed which setting when, by the setting's dotted name.
         repeated: How many feedbacks said again what was known. Not folded: nothing was recorded.
         learning_version: How often the settings were changed.
+        epoch: Changes with every install and every change of settings.
         options: The options of the installed version by strategy.
     """
 
@@ -35,6 +38,7 @@ class CapsuleState:
         self.changed: dict[str, dict[str, Any]] = {}
         self.repeated = 0
         self.learning_version = 0
+        self.epoch = 0
         self.options = self._options()
 
     def _options(self) -> dict[str, list[str]]:
@@ -45,6 +49,7 @@ class CapsuleState:
         """Folds the install of a further version."""
         self.native.apply(event.type, event.time_ms, event.payload, component)
         self.options = self._options()
+        self.epoch += 1
 
     def decided(self, event: Event, decision: Decision) -> None:
         """Folds a decision, decoded."""
@@ -80,15 +85,22 @@ class Fold:
         if event.type == "installed":
             self._installed(place, event)
             return
-        state = self.capsules[place]
+        state = self.capsules.get(place)
+        if state is None:
+            raise JournalMismatch(f"{event.type} of a capsule that was never installed: {'/'.join(place)}")
         if event.type == "decided":
             state.decided(event, state.native.read_decision(event.payload))
             return
         state.native.apply(event.type, event.time_ms, event.payload)
         if event.type == "outcome_received":
-            self._outcome(state, cbor2.loads(event.payload) if outcome is None else outcome)
+            if outcome is None:
+                self._outcome(state, cbor2.loads(event.payload))
+                self._answer(state, event)
+            else:
+                self._outcome(state, outcome)
         elif event.type == "learning_changed":
             state.learning_version += 1
+            state.epoch += 1
             for dotted in cbor2.loads(event.payload)["changed"]:
                 state.changed[dotted] = {"by": event.principal, "at_ms": event.time_ms}
 
@@ -102,6 +114,26 @@ class Fold:
             )
         else:
             state.installed(event, component)
+
+    @staticmethod
+    def _answer(state: CapsuleState, event: Event) -> None:
+        """What a repeated post is answered where the first answer is not at hand."""
+        outcome = cbor2.loads(event.payload)
+        row = state.ledger.get(outcome["id"]) if outcome.get("id") is not None else None
+        if row is None:
+            return
+        metrics = row.metrics or {}
+        row.answer = Feedback(
+            decision_id=row.decision.id,
+            status=outcome["status"],
+            reward=outcome.get("reward"),
+            parts=state.native.parts(metrics) or {},
+            missing=[name for name in state.native.declared_metrics or [] if metrics and name not in metrics],
+            context_key=outcome["key"],
+            decisions=[],
+            learner_version=state.native.learner_version,
+            sequence=event.sequence,
+        )
 
     @staticmethod
     def _outcome(state: CapsuleState, outcome: dict[str, Any]) -> None:

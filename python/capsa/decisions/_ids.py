@@ -7,7 +7,7 @@ import os
 import threading
 from typing import Final
 
-from capsa.errors import UnknownDecision
+from capsa.errors import InvalidField, UnknownDecision, shown
 
 _PREFIX: Final = "dec_"
 _NONCE_BYTES: Final = 16
@@ -24,6 +24,13 @@ class Nonces:
     """
 
     def __init__(self, seed: int | None = None) -> None:
+        if seed is not None and not _is_seed(seed):
+            raise InvalidField(
+                "seed is not a whole number of 128 bits",
+                pointer="/seed",
+                value=shown(seed),
+                remedy="use such a number, or leave it out for draws that nobody can predict",
+            )
         self._seed = None if seed is None else seed.to_bytes(16, "big", signed=True)
         self._count = 0
         self._pool = b""
@@ -46,6 +53,10 @@ class Nonces:
         self._count += 1
         block = hashlib.shake_128(self._seed + self._count.to_bytes(8, "big"))
         return block.digest(_RANDOM_BYTES * _POOL_NONCES)
+
+
+def _is_seed(seed: object) -> bool:
+    return isinstance(seed, int) and -(2**127) <= seed < 2**127
 
 
 def parse_decision_id(decision_id: object) -> bytes:
@@ -71,10 +82,9 @@ def parse_decision_id(decision_id: object) -> bytes:
 
 def unknown_decision(decision_id: object) -> UnknownDecision:
     """The one answer for ids that are malformed, foreign or forgotten."""
-    shown = str(decision_id)[:80]
     return UnknownDecision(
         "no decision of this capsule has this id",
         pointer="/decisionId",
-        value=shown,
+        value=shown(decision_id),
         remedy="send the id as decide gave it, to the same capsule",
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from capsa import _native
 from capsa.decisions._fold import CapsuleState
-from capsa.errors import InvalidField, UnknownField
+from capsa.errors import InvalidField, UnknownField, shown
 
 _SETTINGS: Final = {
     "algorithm": None,
@@ -59,10 +59,10 @@ def duration_seconds(text: Any, pointer: str) -> float:
         raise InvalidField(
             f"{pointer.rsplit('/', 1)[-1]} is not a duration",
             pointer=pointer,
-            value=str(text)[:80],
+            value=shown(text),
             remedy="write a number and ms, s, m, h, d or w, for example 7d",
         )
-    return float(match.group(1)) * _UNITS[match.group(2)]
+    return _number(float(match.group(1)) * _UNITS[match.group(2)], pointer)
 
 
 def document(state: CapsuleState) -> dict[str, Any]:
@@ -121,6 +121,9 @@ def merged(native: _native.Capsule, changes: Mapping[str, Any]) -> tuple[str, li
     changed: list[str] = []
     for name, value in changes.items():
         setting = to_snake(name)
+        if setting in _LATER and value in (None, {"share": None}):
+            # What the document shows of a later setting may be sent back.
+            continue
         if setting in _LATER:
             raise InvalidField(_LATER[setting], pointer=f"/{name}", remedy="leave it out")
         _known(setting, _SETTINGS, "")
@@ -160,6 +163,12 @@ def _times(setting: str, given: Mapping[str, Any]) -> dict[str, float]:
     times: dict[str, float] = {}
     for key, value in given.items():
         name = to_snake(key)
+        if setting == "horizon" and name == "outcome":
+            if value is None:
+                continue
+            raise InvalidField(
+                "outcome is not supported by this version", pointer="/horizon/outcome", remedy="leave it out"
+            )
         _known(name, _SETTINGS[setting], f"/{setting}")
         pointer = f"/{setting}/{key}"
         if name in ("half_life", "after"):
@@ -213,14 +222,14 @@ def _number(value: Any, pointer: str) -> float:
 
 
 def _mapping(value: Any, pointer: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _wrong(pointer[1:], "a mapping", value, pointer)
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise _wrong(pointer[1:], "a mapping of texts", value, pointer)
     return value
 
 
 def _wrong(name: str, expected: str, value: Any, pointer: str) -> InvalidField:
     return InvalidField(
-        f"{name} is not {expected}", pointer=pointer, value=str(value)[:80], remedy="nothing was changed"
+        f"{name} is not {expected}", pointer=pointer, value=shown(value), remedy="nothing was changed"
     )
 
 

@@ -23,6 +23,7 @@ class Row(msgspec.Struct, gc=False):
         plain: The plain reward that was sent instead.
         taken: The options carried out, by strategy; ``None`` before the first post, empty where none was.
         done: Whether nothing more is awaited.
+        expired: Whether it awaited feedback in vain; late feedback takes that back.
         answer: What the last recorded post was answered.
     """
 
@@ -33,6 +34,7 @@ class Row(msgspec.Struct, gc=False):
     plain: float | None = None
     taken: dict[str, str] | None = None
     done: bool = False
+    expired: bool = False
     answer: Feedback | None = None
 
 
@@ -67,18 +69,22 @@ class Ledger:
     ) -> None:
         """Adds what one recorded post brought."""
         row = self._rows[nonce]
-        row.posts += 1
         row.metrics = metrics if row.metrics is None else row.metrics | metrics
         row.plain = plain if row.plain is None else row.plain
         row.taken = taken
         if done and not row.done:
             row.done = True
             self._open -= 1
+            self._expired -= row.expired
+        # Last: whoever saw an earlier state of the row then sees that it has changed.
+        row.posts += 1
 
     def waiting(self, now_ms: int) -> tuple[int, int]:
         """How many decisions still await feedback, and how many awaited it in vain."""
         while self._deadlines and self._deadlines[0][0] < now_ms:
             _, nonce = heappop(self._deadlines)
-            if not self._rows[nonce].done:
+            row = self._rows[nonce]
+            if not row.done:
+                row.expired = True
                 self._expired += 1
         return self._open - self._expired, self._expired

@@ -128,13 +128,26 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(lines)
 
 
-def build(tenant: str, job: str, capsule: str, state: CapsuleState, sequence: int, now_ms: int) -> Report:
-    """The report as of now. The store's lock is held for the counts only."""
-    native = state.native
-    counts = native.counts()
+class Folded(msgspec.Struct, frozen=True):
+    """What a report reads in one moment, under the store's lock."""
+
+    counts: dict[str, Any]
+    waiting: tuple[int, int]
+    state_hash: str
+    sequence: int
+
+
+def folded(state: CapsuleState, sequence: int, now_ms: int) -> Folded:
+    """The counts of one moment. The store's lock is held."""
+    return Folded(state.native.counts(), state.ledger.waiting(now_ms), state.native.state_hash, sequence)
+
+
+def build(tenant: str, job: str, capsule: str, state: CapsuleState, folded: Folded, now_ms: int) -> Report:
+    """The report. Weights are worked out without a lock: decisions go on."""
+    native, counts = state.native, folded.counts
     definition = json.loads(native.definition_in_force)
     weights = native.mean_weights(now_ms)
-    pending, expired = state.ledger.waiting(now_ms)
+    pending, expired = folded.waiting
     feedback = FeedbackReport(**counts["feedback"], pending=pending, expired=expired, repeated=state.repeated)
     strategies = [
         _strategy(number, strategy, weights[strategy["name"]], counts["options"].get(strategy["name"], {}))
@@ -157,8 +170,8 @@ def build(tenant: str, job: str, capsule: str, state: CapsuleState, sequence: in
         capsule=capsule,
         capsule_version=native.version,
         as_of=timestamp(now_ms),
-        sequence=sequence,
-        state_hash=native.state_hash,
+        sequence=folded.sequence,
+        state_hash=folded.state_hash,
         mode=definition["mode"],
         algorithm=next(iter(algorithms.values())) if len(set(algorithms.values())) == 1 else algorithms,
         frozen=definition["rails"]["freeze"],
@@ -171,7 +184,7 @@ def build(tenant: str, job: str, capsule: str, state: CapsuleState, sequence: in
         contexts=contexts,
         notices=[],
     )
-    return msgspec.structs.replace(report, notices=_notices(report))
+    return msgspec.structs.replace(report, notices=_notices(report, counts["uncounted"]))
 
 
 def _strategy(
@@ -196,15 +209,20 @@ def _strategy(
     )
 
 
-def _notices(report: Report) -> list[Notice]:
+def _notices(report: Report, uncounted: int) -> list[Notice]:
     notices = []
+    if uncounted:
+        text = f"{uncounted} decisions were made in more contexts than are counted apart: mean weights leave them out"
+        notices.append(Notice(kind="contexts-uncounted", text=text))
     for name, count in sorted(report.contexts.unknown.items()):
         text = (
             f"{name} was missing in {count} of {report.decisions} decisions: they share the context unknown"
         )
         notices.append(Notice(kind="context-unknown", text=text))
     for name, values in sorted(report.contexts.other.items()):
-        often = ", ".join(sorted(values, key=lambda value: -values[value])[:3])
+        # Callers sent them: escaped, so that they cannot forge lines or steer a terminal.
+        most = sorted(values, key=lambda value: -values[value])[:3]
+        often = ", ".join(value.encode("unicode_escape").decode() for value in most)
         text = f"{name} had undeclared values ({often}) in {sum(values.values())} decisions: they share the context other"
         notices.append(Notice(kind="context-other", text=text))
     if report.contexts.evicted:

@@ -20,7 +20,15 @@ from capsa.decisions._answers import InstallResult
 from capsa.decisions._capsule import Capsule
 from capsa.decisions._fold import CapsuleState, Fold
 from capsa.decisions._ids import Nonces
-from capsa.errors import InvalidField, StoreClosed, StoreForked, StoreUnsupported, UnknownCapsule
+from capsa.errors import (
+    HostFault,
+    InvalidField,
+    StoreClosed,
+    StoreForked,
+    StoreUnsupported,
+    UnknownCapsule,
+    shown,
+)
 from capsa.journal import Event, MemoryJournal
 
 DEFAULT: Final = "default"
@@ -45,6 +53,9 @@ def open_store(
     seed: int | None = None,
 ) -> Store:
     """Opens a store. In this version it is in memory: what it learned ends with the process.
+
+    What is learned is bounded by ``max_contexts``; the journal in memory is not: it keeps every decision
+    and feedback, about 5 kB a pair.
 
     Args:
         path: Must be left out until this version can keep a store on disk.
@@ -149,7 +160,11 @@ class Store:
             raise StoreClosed("this store was closed", remedy="open it again")
 
     def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
+        seconds = self._clock()
+        # 6 bytes of milliseconds: until the year 10889.
+        if not 0 <= seconds < 2**48 / 1000:
+            raise HostFault(f"the clock gives {seconds} seconds since 1970", remedy="correct the clock")
+        return int(seconds * 1000)
 
     def _append(self, place: tuple[str, str, str], type_: str, now_ms: int, payload: bytes) -> Event:
         """Appends an event, which the caller folds. The lock is held."""
@@ -197,11 +212,12 @@ class Store:
         self._check_usable()
         read = read_source(source)
         place = (tenant, job, read.name)
+        # Compiling a large component takes seconds: before the lock that decisions need too.
+        component = self._components.get(read.digest) or self._host.load(read.component)
         with self._lock:
-            if read.digest not in self._components:
-                self._components[read.digest] = self._host.load(read.component)
             plan = self._plan(place, read)
             if not plan.unchanged:
+                self._components[read.digest] = component
                 now_ms = self._now_ms()
                 self._create(tenant, job, now_ms)
                 payload = _native.encode_installed(
@@ -282,9 +298,9 @@ class Job:
 def _checked_name(what: str, name: object) -> str:
     if not isinstance(name, str) or re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name) is None:
         raise InvalidField(
-            f"{str(name)[:80]!r} cannot be the name of a {what}",
+            f"{shown(name)!r} cannot be the name of a {what}",
             pointer=f"/{what}",
-            value=str(name)[:80],
+            value=shown(name),
             remedy="use 1 to 64 of a-z, 0-9, - and _, starting with a letter or digit",
         )
     return name

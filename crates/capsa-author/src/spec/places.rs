@@ -79,6 +79,16 @@ impl Places {
         self.problems.is_empty()
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// Whether a problem was found since there were `count`, or in this line: what then lacks
+    /// something may lack it for that reason.
+    pub(super) fn told_since(&self, count: usize, mark: Mark) -> bool {
+        self.problems.len() > count || self.problems.iter().any(|problem| problem.line == mark.line)
+    }
+
     pub(super) fn into_error(mut self) -> SpecError {
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
         let more = self.problems.len().saturating_sub(MAX_PROBLEMS);

@@ -222,6 +222,7 @@ fn rails(at: &At<'_>, places: &mut Places) -> Option<Rails> {
 
 fn decay(at: &At<'_>, places: &mut Places) -> Option<Decay> {
     places.place("/decay", at.node.mark, &at.key);
+    let told = places.count();
     let mut keys = Keys::of(at, &["half_life", "half_life_feedbacks"], &[], places)?;
     let half_life_seconds = keys.take("half_life").map(|at| {
         places.place("/decay/halfLifeSeconds", at.node.mark, &at.key);
@@ -233,7 +234,7 @@ fn decay(at: &At<'_>, places: &mut Places) -> Option<Decay> {
     });
     let unread = half_life_seconds == Some(None) || half_life_feedbacks == Some(None);
     // What makes an empty map of it, such as a misspelt key, has been said.
-    let emptied = half_life_seconds.is_none() && half_life_feedbacks.is_none() && !places.no_problem();
+    let emptied = half_life_seconds.is_none() && half_life_feedbacks.is_none() && places.told_since(told, at.node.mark);
     if unread || emptied {
         return None;
     }
@@ -242,8 +243,9 @@ fn decay(at: &At<'_>, places: &mut Places) -> Option<Decay> {
 
 fn horizon(at: &At<'_>, places: &mut Places) -> Option<Horizon> {
     places.place("/horizon", at.node.mark, &at.key);
+    let told = places.count();
     let mut keys = Keys::of(at, &["after"], &["outcome"], places)?;
-    if !keys.has("after") && !places.no_problem() {
+    if !keys.has("after") && places.told_since(told, at.node.mark) {
         return None;
     }
     let after = keys.required("after", at, places)?;
