@@ -167,8 +167,9 @@ impl Capsule {
 
     fn enforce(&mut self, at_ms: u64, in_force: Definition) {
         self.program = Arc::new(Program::new(in_force, &mut self.learned));
-        self.learned.adopt(&self.program.learners());
+        // First the clock, which what is adopted goes by.
         self.learned.freeze(self.program.frozen(), at_ms);
+        self.learned.adopt(&self.program.learners(), self.program.definition.decay);
         self.learned.bump();
         self.cache.clear();
         self.evict();

@@ -242,7 +242,9 @@ fn head_estimates(program: &Program, learned: &Learned, head: &Head, ask: &Ask) 
         Algorithm::Thompson => {
             arms.iter().map(|&arm| learners::posterior(arm, program.reward_range()).mean()).collect()
         }
-        Algorithm::SimpleWeighted => learners::inner_weights(&arms, &learned.start_weights(&head.slots)),
+        Algorithm::SimpleWeighted => {
+            learners::inner_weights(&arms, &learned.start_weights(&head.slots, ask.now_ms, program.definition.decay))
+        }
     }
 }
 
@@ -289,7 +291,14 @@ fn head_distribution(program: &Program, learned: &Learned, head: &Head, ask: &As
             }
         }
         Algorithm::SimpleWeighted => {
-            learners::restrict(&learners::inner_weights(&arms, &learned.start_weights(&head.slots)), allowed, out);
+            learners::restrict(
+                &learners::inner_weights(
+                    &arms,
+                    &learned.start_weights(&head.slots, ask.now_ms, program.definition.decay),
+                ),
+                allowed,
+                out,
+            );
         }
     }
 }

@@ -239,20 +239,22 @@ impl Learned {
             .collect()
     }
 
-    /// The inner weights that a new key starts from: uniform, averaged with what evicted keys
-    /// left. They sum to 1.
-    pub fn start_weights(&self, slots: &Slots) -> Vec<f64> {
+    /// The inner weights that a new key starts from, as of a time: uniform, averaged with what
+    /// evicted keys left. They sum to 1.
+    pub fn start_weights(&self, slots: &Slots, now_ms: u64, decay: Option<Decay>) -> Vec<f64> {
+        self.start_weights_at(slots, self.clock.tau_at(now_ms), decay)
+    }
+
+    fn start_weights_at(&self, slots: &Slots, tau_ms: u64, decay: Option<Decay>) -> Vec<f64> {
+        let keep = keep_over(decay, tau_ms.saturating_sub(self.prior_tau_ms));
         let uniform = 1.0 / slots.options.len() as f64;
-        let mut weights: Vec<f64> = slots
-            .options
-            .iter()
+        let mut weights: Vec<f64> = (slots.options.iter())
             .map(|&slot| {
                 let prior = self.prior_arm(slots.registered, slot);
-                (uniform + prior.weight_sum) / (1.0 + prior.weight_count)
+                (uniform + prior.weight_sum * keep) / (1.0 + prior.weight_count * keep)
             })
             .collect();
-        let total: f64 = weights.iter().sum();
-        weights.iter_mut().for_each(|weight| *weight /= total);
+        normalise(&mut weights);
         weights
     }
 
@@ -331,7 +333,7 @@ impl Learned {
                 }
             }
             if learner.max_delta.is_some() {
-                entry.start_weights(learner.slots, &self.start_weights(learner.slots));
+                entry.start_weights(learner.slots, &self.start_weights_at(learner.slots, tau_ms, decay));
             }
         }
         entry
@@ -339,9 +341,9 @@ impl Learned {
 
     /// Gives every held key the inner weights that it lacks under these settings: later, what a
     /// new key starts from may have changed, and that must not move a key that is held.
-    pub fn adopt(&mut self, learners: &[Learner<'_>]) {
+    pub fn adopt(&mut self, learners: &[Learner<'_>], decay: Option<Decay>) {
         for learner in learners.iter().filter(|learner| learner.max_delta.is_some()) {
-            let starts = self.start_weights(learner.slots);
+            let starts = self.start_weights_at(learner.slots, self.clock.tau_ms, decay);
             self.keys.values_mut().for_each(|entry| entry.start_weights(learner.slots, &starts));
         }
     }

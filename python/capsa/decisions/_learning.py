@@ -139,7 +139,7 @@ def merged(native: _native.Capsule, changes: Mapping[str, Any]) -> tuple[str, li
             if entry is None:
                 group.pop(to_camel(rail), None)
             else:
-                group[to_camel(rail)] = _checked(rail, entry, f"/{name}/{key}")
+                group[to_camel(rail)] = _checked(rail, entry, f"/{to_camel(setting)}/{to_camel(rail)}")
             changed.append(f"{setting}.{rail}")
     overrides = {name: value for name, value in overrides.items() if value not in ({}, None)}
     text = json.dumps(overrides, sort_keys=True, allow_nan=False)
@@ -170,7 +170,7 @@ def _times(setting: str, given: Mapping[str, Any]) -> dict[str, float]:
                 "outcome is not supported by this version", pointer="/horizon/outcome", remedy="leave it out"
             )
         _known(name, _SETTINGS[setting], f"/{setting}")
-        pointer = f"/{setting}/{key}"
+        pointer = f"/{setting}/{to_camel(name)}"
         if name in ("half_life", "after"):
             times[to_camel(name) + "Seconds"] = duration_seconds(value, pointer)
         else:
