@@ -135,7 +135,7 @@ pub fn options_by_strategy(
     pointer: &str,
     strategies: &[String],
 ) -> Result<Vec<(String, OptionRef)>, Raised> {
-    by_strategy(value, pointer, strategies, |value, pointer| option(value, pointer))
+    by_strategy(value, pointer, strategies, option)
 }
 
 /// A list of options of each strategy: a list where there is one strategy, else a mapping.
