@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -147,9 +148,10 @@ class Capsule:
         row = _feedback.find(state, decision_id)
         while True:
             now_ms = store._now_ms()
-            # Before anything is looked at: what changes meanwhile is then noticed.
-            posts, epoch = row.posts, state.epoch
-            posted = _feedback.by_decision(state, row, now_ms, outcome, reward, taken)
+            with store._lock:
+                # One moment of the row, whole; what changes meanwhile is noticed below.
+                seen, posts, epoch = copy.copy(row), row.posts, state.epoch
+            posted = _feedback.by_decision(state, seen, now_ms, outcome, reward, taken)
             with store._lock:
                 if isinstance(posted, Repeated):
                     state.repeated += 1
