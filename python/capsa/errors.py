@@ -29,6 +29,44 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+__all__ = [
+    "CapsaError",
+    "CapsuleBadOutput",
+    "CapsuleDeadline",
+    "CapsuleFailure",
+    "CapsuleOutOfMemory",
+    "CapsuleRefused",
+    "CapsuleStack",
+    "CapsuleTrapped",
+    "Conflict",
+    "FeedbackConflict",
+    "HostFault",
+    "InstallConflict",
+    "InvalidCapsule",
+    "InvalidField",
+    "InvalidRequest",
+    "InvalidSpec",
+    "JournalMismatch",
+    "MetricOutOfRange",
+    "NoAllowedOption",
+    "NotFound",
+    "Overloaded",
+    "RewardMissing",
+    "RewardOutOfRange",
+    "StoreClosed",
+    "StoreError",
+    "StoreForked",
+    "StoreUnsupported",
+    "UnknownCapsule",
+    "UnknownDecision",
+    "UnknownField",
+    "UnknownJob",
+    "UnknownMetric",
+    "UnknownOption",
+    "UnknownStrategy",
+    "UnknownTenant",
+]
+
 
 def shown(value: object) -> str:
     """At most 80 characters of a value that somebody sent; never fails."""
