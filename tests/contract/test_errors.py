@@ -196,9 +196,10 @@ NOT_CAPSULES = {
 def test_what_is_no_capsule_is_refused(world: World, what: str) -> None:
     source, error = NOT_CAPSULES[what]
     before = world.snapshot()
-    with pytest.raises(getattr(capsa, error)) as caught:
-        world.store.install(source)
-    assert caught.value.detail
+    for call in (world.store.plan, world.store.install):
+        with pytest.raises(getattr(capsa, error)) as caught:
+            call(source)
+        assert caught.value.detail
     assert world.snapshot() == before
 
 

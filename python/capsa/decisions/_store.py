@@ -195,6 +195,11 @@ class Store:
                 f"no capsule {name!r} in {tenant}/{job}", value=name, remedy="install it first"
             ) from None
 
+    def _read(self, source: str | Path | bytes) -> tuple[CapsuleSource, _native.Component]:
+        """Reads and compiles a capsule. That may take seconds: never under the lock that decisions need."""
+        read = read_source(source)
+        return read, self._components.get(read.digest) or self._host.load(read.component)
+
     def _plan(self, place: tuple[str, str, str], source: CapsuleSource) -> InstallResult:
         state = self._fold.capsules.get(place)
         if state is None:
@@ -210,10 +215,8 @@ class Store:
 
     def _install(self, tenant: str, job: str, source: str | Path | bytes) -> Capsule:
         self._check_usable()
-        read = read_source(source)
+        read, component = self._read(source)
         place = (tenant, job, read.name)
-        # Compiling a large component takes seconds: before the lock that decisions need too.
-        component = self._components.get(read.digest) or self._host.load(read.component)
         with self._lock:
             plan = self._plan(place, read)
             if not plan.unchanged:
@@ -272,7 +275,7 @@ class Job:
     def plan(self, source: str | Path | bytes) -> InstallResult:
         """What `install` would do, without doing it."""
         self._store._check_usable()
-        read = read_source(source)
+        read, _ = self._store._read(source)
         return self._store._plan((self.tenant, self.name, read.name), read)
 
     def capsule(self, name: str) -> Capsule:
