@@ -16,6 +16,7 @@ use capsa_core::rejected::{Refusal, Rejected};
 use capsa_core::world::{self, Fields, Value};
 use capsa_core::{outcome, rejected};
 use capsa_vm::{Level, Log};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -195,13 +196,14 @@ impl Capsule {
     fn decide(
         &self,
         py: Python<'_>,
-        nonce: [u8; 16],
+        nonce: &[u8],
         now_ms: u64,
         input: Option<&Bound<'_, PyDict>>,
         context_key: Option<&Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyAny>>,
         current: Option<&Bound<'_, PyAny>>,
     ) -> Result<Decision, Raised> {
+        let nonce = nonce.try_into().map_err(|_| PyValueError::new_err("a nonce has 16 bytes"))?;
         let context_key = context_key.map(convert::context_key).transpose()?;
         if let Some(key) = &context_key {
             check_key(key)?;

@@ -112,7 +112,9 @@ pub enum CallError {
 pub(crate) struct CallState {
     pub(crate) log: LogBudget,
     memory: MemoryBudget,
-    started: Duration,
+    /// The thread's processor time at the first tick; asking for it costs a system call, and most
+    /// calls end before they see a tick.
+    first_tick: Option<Duration>,
     deadline: Duration,
 }
 
@@ -206,7 +208,7 @@ fn new_store(shared: &Shared) -> Store<CallState> {
     let state = CallState {
         log: LogBudget::new(limits),
         memory: MemoryBudget { used: 0, limit: limits.memory_bytes, denied: false },
-        started: cpu::thread_time(),
+        first_tick: None,
         deadline: limits.deadline,
     };
     let mut store = Store::new(&shared.engine, state);
@@ -218,10 +220,12 @@ fn new_store(shared: &Shared) -> Store<CallState> {
 }
 
 /// Stops a guest that has used up its processor time. Ticks count wall time, which passes as well
-/// while the thread waits for a processor, so they only say when to look.
-fn on_tick(cx: StoreContextMut<'_, CallState>) -> wasmtime::Result<UpdateDeadline> {
-    let CallState { started, deadline, .. } = cx.data();
-    let used = cpu::thread_time().saturating_sub(*started);
+/// while the thread waits for a processor, so they only say when to look. Time is counted from the
+/// first tick, which comes at most one [`TICK`] and the ticker's own delay after the start.
+fn on_tick(mut cx: StoreContextMut<'_, CallState>) -> wasmtime::Result<UpdateDeadline> {
+    let now = cpu::thread_time();
+    let CallState { first_tick, deadline, .. } = cx.data_mut();
+    let used = now.saturating_sub(*first_tick.get_or_insert(now));
     Ok(match deadline.checked_sub(used) {
         None | Some(Duration::ZERO) => UpdateDeadline::Interrupt,
         // A thread does not spend processor time faster than time passes.

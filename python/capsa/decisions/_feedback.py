@@ -54,6 +54,8 @@ def find(state: CapsuleState, decision_id: object) -> Row:
     row = state.ledger.get(parse_decision_id(decision_id))
     if row is None:
         raise unknown_decision(decision_id)
+    if row.read is None:
+        row.read = state.native.read_decision(row.payload)
     return row
 
 
@@ -171,7 +173,7 @@ def _metrics(
     new = {name: value for name, value in metrics.items() if name not in known}
     if not new:
         return Repeated(row)
-    if row.done and now_ms <= row.decision.deadline_ms:
+    if row.done and now_ms <= row.deadline_ms:
         raise FeedbackConflict(
             "this decision awaits no more metrics",
             pointer=f"/outcome/{min(new)}",
@@ -194,7 +196,7 @@ def _metrics(
 
 
 def _status(native: _native.Capsule, row: Row, now_ms: int, taken: dict[str, str]) -> str:
-    if now_ms > row.decision.deadline_ms:
+    if now_ms > row.deadline_ms:
         return "late"
     if not taken:
         return "kept"

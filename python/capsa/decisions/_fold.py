@@ -14,6 +14,7 @@ import cbor2
 from capsa._native import Capsule as NativeCapsule
 from capsa._native import Component, Decision
 from capsa.decisions._answers import Feedback
+from capsa.decisions._ids import decision_id
 from capsa.decisions._ledger import Ledger
 from capsa.errors import JournalMismatch
 from capsa.journal import Event
@@ -124,7 +125,7 @@ class Fold:
             return
         metrics = row.metrics or {}
         row.answer = Feedback(
-            decision_id=row.decision.id,
+            decision_id=decision_id(outcome["id"]),
             status=outcome["status"],
             reward=outcome.get("reward"),
             parts=state.native.parts(metrics) or {},

@@ -59,6 +59,11 @@ def _is_seed(seed: object) -> bool:
     return isinstance(seed, int) and -(2**127) <= seed < 2**127
 
 
+def decision_id(nonce: bytes) -> str:
+    """The id of the decision with this nonce."""
+    return _PREFIX + nonce.hex()
+
+
 def parse_decision_id(decision_id: object) -> bytes:
     """The nonce of a decision id.
 

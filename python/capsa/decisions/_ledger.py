@@ -16,7 +16,8 @@ class Row(msgspec.Struct, gc=False):
     """One decision and the feedback it has had.
 
     Attributes:
-        decision: The decision.
+        payload: The event of the decision.
+        deadline_ms: When its horizon ends.
         decided_ms: When it was made.
         posts: How many posts were recorded; a change means that somebody else was faster.
         metrics: Every metric that was sent, by name; ``None`` before the first.
@@ -25,9 +26,11 @@ class Row(msgspec.Struct, gc=False):
         done: Whether nothing more is awaited.
         expired: Whether it awaited feedback in vain; late feedback takes that back.
         answer: What the last recorded post was answered.
+        read: The decision, once somebody has asked for it: read before, it would take four times the memory.
     """
 
-    decision: Decision
+    payload: bytes
+    deadline_ms: int
     decided_ms: int
     posts: int = 0
     metrics: dict[str, float] | None = None
@@ -36,6 +39,13 @@ class Row(msgspec.Struct, gc=False):
     done: bool = False
     expired: bool = False
     answer: Feedback | None = None
+    read: Decision | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """The decision; `read` is set by whoever takes the row out of the ledger."""
+        assert self.read is not None
+        return self.read
 
 
 class Ledger:
@@ -49,9 +59,9 @@ class Ledger:
 
     def decided(self, decision: Decision, time_ms: int) -> None:
         """Adds a decision."""
-        nonce = decision.nonce
-        self._rows[nonce] = Row(decision, time_ms)
-        heappush(self._deadlines, (decision.deadline_ms, nonce))
+        nonce, deadline_ms = decision.nonce, decision.deadline_ms
+        self._rows[nonce] = Row(decision.payload, deadline_ms, time_ms)
+        heappush(self._deadlines, (deadline_ms, nonce))
         self._open += 1
 
     def get(self, nonce: bytes) -> Row | None:

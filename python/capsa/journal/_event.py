@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from capsa import _native
+
 #: Every type of event that the format knows. Later kinds add types; nothing is renamed.
 EVENT_TYPES: Final = frozenset(
     {
@@ -37,7 +39,6 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         type: One of `EVENT_TYPES`.
         principal: Who caused it.
         path: What it is about: ``job`` or ``job/capsule``; empty for the tenant itself.
-        payload_digest: ``b2:`` and the BLAKE2b-256 digest of the payload.
         payload: Deterministic CBOR (RFC 8949 section 4.2).
     """
 
@@ -48,5 +49,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     type: str
     principal: str
     path: str
-    payload_digest: str
     payload: bytes
+
+    @property
+    def payload_digest(self) -> str:
+        """``b2:`` and the BLAKE2b-256 digest of the payload."""
+        return _native.digest(self.payload)

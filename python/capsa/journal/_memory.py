@@ -22,7 +22,6 @@ class MemoryJournal:
         """Adds one event and gives it its place in the stream."""
         if type_ not in EVENT_TYPES:
             raise ValueError(f"{type_!r} is not a type of event")
-        digest = _native.digest(payload)
         with self._lock:
             events = self._streams.setdefault(stream, [])
             event = Event(
@@ -33,7 +32,6 @@ class MemoryJournal:
                 type_,
                 principal,
                 path,
-                digest,
                 payload,
             )
             events.append(event)
