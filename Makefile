@@ -15,11 +15,11 @@ INSTALL := $(PIP) install -c constraints.txt
 CARGO_FLAGS := --release --locked --workspace
 
 # Folders too: their times tell when a file was deleted.
-PACKAGED := $(wildcard crates python wit capsules)
+PACKAGED := $(wildcard crates python wit)
 SOURCES := Cargo.toml Cargo.lock README.md LICENSE \
   $(shell find $(PACKAGED) -name __pycache__ -prune -o -name '_native*.so' -prune -o -print)
 PYTHON_SCRIPTS := $(shell grep -lsE '^\#!.*python' scripts/* $(wildcard bench/*))
-PYTHON_CODE := python tests $(wildcard bench) $(PYTHON_SCRIPTS)
+PYTHON_CODE := python tests capsules $(wildcard bench) $(PYTHON_SCRIPTS)
 
 .PHONY: help demo test lint bench dist mutants lock clean
 

@@ -30,6 +30,7 @@ def test_every_default_is_written_down(router: capsa.Capsule) -> None:
         "baseline": "balanced",
         "rails": {"min_exploration": 0.02, "max_delta": None, "freeze": False},
         "decay": None,
+        "shrinkage": None,
         "horizon": {"after_seconds": 30 * 86400.0, "outcome": None},
         "max_contexts": 10_000,
         "canary": {"share": None},
@@ -124,7 +125,8 @@ def test_an_update_takes_effect_at_once(router: capsa.Capsule) -> None:
     router.update_learning(rails={"min_exploration": 1.0})
     assert router.decide(context_key="k").probabilities == pytest.approx([1 / 3] * 3)
     router.update_learning(rails={"min_exploration": 0.0}, algorithm="simple_weighted")
-    assert router.decide(context_key="k").probabilities == pytest.approx([1 / 3] * 3, abs=0.4)
+    # The weights that these rewards would have moved it to: 40 steps of 0.05 for dear.
+    assert router.decide(context_key="k").probabilities == pytest.approx([0.0, 0.0, 1.0])
 
 
 def test_the_report_counts(store: capsa.Store, router: capsa.Capsule, clock: Clock) -> None:
@@ -200,3 +202,31 @@ def test_a_duration_means_the_same_in_file_and_call(store: capsa.Store, duration
     called = plain.update_learning(decay={"half_life": duration}, horizon={"after": duration})
     assert called["decay"] == declared.learning["decay"]
     assert called["horizon"] == declared.learning["horizon"]
+
+
+def test_an_algorithm_with_a_parameter_is_shown_with_it(router: capsa.Capsule) -> None:
+    assert router.update_learning(algorithm="ucb1")["algorithm"] == "ucb1"
+    learning = router.update_learning(algorithm={"name": "epsilonGreedy", "epsilon": 0.25})
+    assert learning["algorithm"] == {"name": "epsilon_greedy", "epsilon": 0.25}
+    assert "epsilon_greedy 0.25" in str(router.report())
+    # What is shown may be sent back.
+    assert router.update_learning(algorithm=learning["algorithm"])["algorithm"] == learning["algorithm"]
+    assert router.update_learning(algorithm="epsilon_greedy")["algorithm"]["epsilon"] == 0.1
+
+
+def test_shrinkage_is_a_switch(router: capsa.Capsule) -> None:
+    before = router.contexts()
+    for _ in range(30):
+        router.feedback(option="dear", reward=1.0, context_key="a")
+        router.feedback(option="cheap", reward=0.0, context_key="a")
+    alone = router.decide(context_key="b").probabilities
+    assert alone == pytest.approx([1 / 3] * 3, abs=1e-6)
+    learning = router.update_learning(shrinkage={"strength": 8})
+    assert learning["shrinkage"] == {"strength": 8.0}
+    assert "shrinkage" in learning["overridden"]
+    borrowed = router.decide(context_key="b").probabilities
+    assert borrowed is not None
+    assert borrowed[2] > 0.8
+    assert router.update_learning(shrinkage=None)["shrinkage"] is None
+    assert router.decide(context_key="b").probabilities == pytest.approx(alone)
+    assert before == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -64,6 +65,20 @@ def test_the_decisions_page_runs_from_top_to_bottom(capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     for said in ("legal|enterprise|normal", "applied 0.465", "['quality']", "repeated", "balanced current"):
         assert said in out
+
+
+def test_the_learners_page_runs_and_shows_the_measured_regret(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its Python blocks run in one go, and its table is the stored result of bench/regret."""
+    page = ROOT / "docs/learners.md"
+    exec(compile("\n".join(blocks(page, "python")), "learners.md", "exec"), {})  # noqa: S102 - our own document
+    assert "0.93" in capsys.readouterr().out
+    measured = json.loads((ROOT / "bench/results/regret.json").read_text())["regret"]
+    for algorithm, row in measured.items():
+        ours, textbook = (
+            f"{row[by]['mean']:.2f} ± {row[by]['standard_error']:.2f}" for by in ("capsa", "textbook")
+        )
+        ratio = f"{row['ratio']:.3f} ± {row['ratio_standard_error']:.3f}"
+        assert f"| {algorithm} | {ours} | {textbook} | {ratio} |" in page.read_text()
 
 
 @pytest.mark.usefixtures("folder")

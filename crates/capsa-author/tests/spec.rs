@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use capsa_author::{MAX_SPEC_BYTES, parse_spec};
 use capsa_core::definition::{
-    Algorithm, Context, ContextKind, Decay, Definition, Horizon, Kind, LogInput, Metric, Mode, Rails, SCHEMA, Strategy,
+    Algorithm, Context, ContextKind, Decay, Definition, Horizon, Kind, LogInput, Metric, Mode, Prior, Rails, SCHEMA,
+    Shrinkage, Strategy,
 };
 
 fn texts(texts: &[&str]) -> Vec<String> {
@@ -17,7 +18,13 @@ fn context(name: &str, kind: ContextKind) -> Context {
 }
 
 fn strategy(name: &str, options: &[&str]) -> Strategy {
-    Strategy { name: name.to_owned(), options: texts(options), algorithm: None, baseline: None }
+    Strategy {
+        name: name.to_owned(),
+        options: texts(options),
+        priors: BTreeMap::new(),
+        algorithm: None,
+        baseline: None,
+    }
 }
 
 fn definition(name: &str, strategies: Vec<Strategy>) -> Definition {
@@ -33,6 +40,7 @@ fn definition(name: &str, strategies: Vec<Strategy>) -> Definition {
         reward_range: None,
         rails: None,
         decay: None,
+        shrinkage: None,
         horizon: None,
         mode: None,
         log_input: None,
@@ -124,6 +132,39 @@ log_input: contexts
         ..definition("router", vec![chosen])
     };
     assert_eq!(Ok(expected), parse_spec(spec));
+}
+
+#[test]
+fn algorithms_with_parameters_priors_and_shrinkage_are_read() {
+    let spec = "\
+name: router
+options: [a, {name: b, prior: {reward: 0.4, count: 5}}]
+algorithm: {name: epsilon_greedy, epsilon: 0.2}
+shrinkage: {strength: 8}
+";
+    let chosen = Strategy {
+        algorithm: Some(Algorithm::EpsilonGreedy { epsilon: 0.2 }),
+        priors: BTreeMap::from([("b".to_owned(), Prior { reward: 0.4, count: 5.0 })]),
+        ..strategy("choice", &["a", "b"])
+    };
+    let expected = Definition { shrinkage: Some(Shrinkage { strength: 8.0 }), ..definition("router", vec![chosen]) };
+    assert_eq!(Ok(&expected), parse_spec(spec).as_ref());
+    let json = serde_json(&expected);
+    assert!(json.contains(r#""algorithm":{"epsilon":0.2,"name":"epsilonGreedy"}"#), "{json}");
+    for (text, algorithm) in [
+        ("ucb1", Algorithm::Ucb1),
+        ("epsilonGreedy", Algorithm::EpsilonGreedy { epsilon: 0.1 }),
+        ("{name: epsilon_greedy}", Algorithm::EpsilonGreedy { epsilon: 0.1 }),
+        ("{name: ucb1}", Algorithm::Ucb1),
+    ] {
+        let read = parse_spec(format!("name: r\noptions: [a, b]\nalgorithm: {text}\n")).unwrap();
+        assert_eq!(Some(algorithm), read.strategies[0].algorithm, "{text}");
+    }
+}
+
+/// The definition as a component embeds it.
+fn serde_json(definition: &Definition) -> String {
+    serde_json_canonicalizer::to_string(definition).unwrap()
 }
 
 #[test]
@@ -246,18 +287,18 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "algorithm: {name: epsilonGreedy, epsilon: 0.1}\nrails: {max_delta: 0.1}\n",
         &[
-            "line 3: algorithm.name: epsilon_greedy is not supported by this version yet; use thompson or simple_weighted",
+            "line 4: rails.max_delta: max_delta acts only with algorithm: simple_weighted; leave it out or change the algorithm",
         ],
     ),
     (
-        "algorithm: ucb1\n",
-        &["line 3: algorithm: ucb1 is not supported by this version yet; use thompson or simple_weighted"],
+        "algorithm: ucb2\n",
+        &["line 3: algorithm: \"ucb2\" is not an algorithm; did you mean \"ucb1\"?"],
     ),
     // Enums.
     ("algorithm: thomson\n", &["line 3: algorithm: \"thomson\" is not an algorithm; did you mean \"thompson\"?"]),
     (
         "algorithm: {name: thompson, epsilon: 1}\n",
-        &["line 3: algorithm.epsilon: there is no key \"epsilon\" here; use one of name"],
+        &["line 3: algorithm.epsilon: epsilon acts only with epsilon_greedy; leave it out or change the algorithm"],
     ),
     ("algorithm: {}\n", &["line 3: algorithm: name is missing; write for example algorithm: thompson"]),
     (

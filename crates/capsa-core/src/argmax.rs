@@ -58,9 +58,9 @@ pub fn masked_argmax_batch(
 }
 
 /// Checks that `scores` and `allowed` hold `out.len()` rows of `width` entries.
-pub(crate) fn check_batch<E: std::error::Error>(
-    scores: &[f64],
-    allowed: &[bool],
+pub(crate) fn check_batch<S, A, E: std::error::Error>(
+    scores: &[S],
+    allowed: &[A],
     width: usize,
     out: &[u32],
 ) -> Result<(), BatchError<E>> {

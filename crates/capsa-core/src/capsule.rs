@@ -99,6 +99,7 @@ impl Capsule {
         learned.bump();
         let program = Arc::new(Program::new(definition.clone(), &mut learned));
         learned.freeze(program.frozen(), at_ms);
+        learned.adopt(&program.terms);
         Ok(Self {
             versions: vec![Version { digest: installed.digest.clone(), definition: Arc::new(definition) }],
             overrides: Overrides::default(),
@@ -169,7 +170,7 @@ impl Capsule {
         self.program = Arc::new(Program::new(in_force, &mut self.learned));
         // First the clock, which what is adopted goes by.
         self.learned.freeze(self.program.frozen(), at_ms);
-        self.learned.adopt(&self.program.learners(), self.program.definition.decay);
+        self.learned.adopt(&self.program.terms);
         self.learned.bump();
         self.cache.clear();
         self.evict();
@@ -179,14 +180,8 @@ impl Capsule {
         self.same_capsule(&outcome.capsule)?;
         if outcome.status == Status::Applied {
             let reward = outcome.reward.ok_or(FoldError::NoReward)?;
-            let credit = Credit {
-                key: &outcome.key,
-                options: &outcome.made.0,
-                reward,
-                reward_range: self.program.reward_range(),
-                at_ms,
-            };
-            self.learned.learn(credit, self.program.definition.decay, &self.program.learners());
+            let credit = Credit { key: &outcome.key, options: &outcome.made.0, reward, at_ms };
+            self.learned.learn(credit, &self.program.terms);
             self.evict();
         }
         self.tally.received(outcome);
@@ -195,7 +190,7 @@ impl Capsule {
 
     fn evict(&mut self) {
         let Self { learned, cache, tally, program, .. } = self;
-        learned.limit(program.max_contexts(), program.definition.decay, |key| {
+        learned.limit(program.max_contexts(), &program.terms, |key| {
             cache.forget(key);
             tally.traffic.remove(key);
         });
@@ -264,6 +259,7 @@ impl Capsule {
             ("mode", old.mode != filled.mode),
             ("rails", old.rails != filled.rails),
             ("decay", old.decay != filled.decay),
+            ("shrinkage", old.shrinkage != filled.shrinkage),
             ("horizon", old.horizon != filled.horizon),
             ("valid", old.valid != filled.valid),
         ] {
@@ -278,6 +274,9 @@ impl Capsule {
             let before = old.strategies.iter().find(|before| before.name == strategy.name);
             if before.is_some_and(|before| before.algorithm != strategy.algorithm) {
                 changes.push(format!("the algorithm of {} is declared anew", strategy.name));
+            }
+            if before.is_some_and(|before| before.priors != strategy.priors) {
+                changes.push(format!("the priors of {} are declared anew", strategy.name));
             }
             if before.is_some_and(|before| before.baseline != strategy.baseline) {
                 changes.push(format!("the baseline of {} is declared anew", strategy.name));

@@ -15,10 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::argmax::masked_argmax;
 use crate::definition::{Algorithm, Mode};
 use crate::joint::draw;
-use crate::learned::Learned;
+use crate::learned::{Learned, Learner};
 use crate::learners;
-use crate::posterior::win_probabilities;
-use crate::program::{Head, Program};
+use crate::program::Program;
 use crate::rejected::{Refusal, Rejected};
 use crate::stream::Stream;
 
@@ -48,7 +47,7 @@ pub struct Ask {
 pub enum Reason {
     /// The learner chose it.
     Learned,
-    /// Min exploration drew it.
+    /// It was drawn uniformly: by min exploration, or by the epsilon of `epsilon_greedy`.
     Explored,
     /// Learning is frozen: the best-estimated option.
     Frozen,
@@ -113,6 +112,31 @@ impl Cache {
     /// Forgets one key.
     pub fn forget(&mut self, key: &str) {
         self.held.remove(key);
+    }
+
+    /// The distribution of a key under what is allowed: computed, where it is not known.
+    pub fn distribution(
+        &mut self,
+        key: &str,
+        learned: &Learned,
+        allowed: &[bool],
+        out: &mut [f64],
+        compute: impl FnOnce(&mut [f64]),
+    ) {
+        let stamp = learned.stamp(key);
+        let held = learned.entry(key).is_some();
+        let cached = if held { self.held.get(key) } else { self.fresh.as_ref() };
+        if let Some(cached) = cached.filter(|cached| cached.stamp == stamp && cached.allowed == allowed) {
+            out.copy_from_slice(&cached.heads);
+            return;
+        }
+        compute(out);
+        let cached = Cached { stamp, allowed: allowed.to_vec(), heads: out.to_vec() };
+        if held {
+            self.held.insert(key.to_owned(), cached);
+        } else {
+            self.fresh = Some(cached);
+        }
     }
 }
 
@@ -198,7 +222,7 @@ fn suggest(program: &Program, learned: &Learned, cache: &mut Cache, ask: &Ask, c
         }
     };
     let stream = Stream::new(ask.stream_key, ask.nonce);
-    let (chosen, explored) = draw_labelled(&probabilities, explore / choices as f64, &stream);
+    let (chosen, explored) = draw_labelled(&probabilities, uniform_share(program) / choices as f64, &stream);
     let reason = match (choices, explored) {
         (1, _) => Reason::OnlyOption,
         (_, true) => Reason::Explored,
@@ -206,6 +230,16 @@ fn suggest(program: &Program, learned: &Learned, cache: &mut Cache, ask: &Ask, c
     };
     let propensity = probabilities[chosen];
     Suggestion { options: options_of(program, chosen), propensity, probabilities: marginals, reason }
+}
+
+/// The share of decisions that are drawn uniformly: min exploration, and the algorithm's own where
+/// there is one strategy. Of several, only min exploration is uniform over their combinations.
+fn uniform_share(program: &Program) -> f64 {
+    let explore = program.min_exploration();
+    match program.terms.learners.as_slice() {
+        [Learner { algorithm: Algorithm::EpsilonGreedy { epsilon }, .. }] => 1.0 - (1.0 - explore) * (1.0 - epsilon),
+        _ => explore,
+    }
 }
 
 /// Draws from the probabilities, and says whether the draw counts as exploration: the uniform
@@ -219,8 +253,10 @@ pub fn draw_labelled(probabilities: &[f64], uniform_share: f64, stream: &Stream)
 
 fn best_estimated(program: &Program, learned: &Learned, ask: &Ask) -> Suggestion {
     let mut estimates = Vec::with_capacity(program.total_options);
-    for head in &program.heads {
-        estimates.extend(head_estimates(program, learned, head, ask));
+    let mut arms = Vec::new();
+    for learner in &program.terms.learners {
+        learned.evidence(&ask.key, learner, ask.now_ms, &program.terms, &mut arms);
+        learners::estimates(learner.algorithm, &arms, program.reward_range(), &mut estimates);
     }
     let chosen = match &program.combinations {
         None => masked_argmax(&estimates, &ask.allowed).ok(),
@@ -235,70 +271,30 @@ fn best_estimated(program: &Program, learned: &Learned, ask: &Ask) -> Suggestion
     Suggestion { options, propensity: 1.0, probabilities, reason: Reason::Frozen }
 }
 
-/// The estimated worth of a strategy's options: posterior means, or inner weights.
-fn head_estimates(program: &Program, learned: &Learned, head: &Head, ask: &Ask) -> Vec<f64> {
-    let arms = learned.arms(&ask.key, &head.slots, ask.now_ms, program.definition.decay);
-    match head.algorithm {
-        Algorithm::Thompson => {
-            arms.iter().map(|&arm| learners::posterior(arm, program.reward_range()).mean()).collect()
-        }
-        Algorithm::SimpleWeighted => {
-            learners::inner_weights(&arms, &learned.start_weights(&head.slots, ask.now_ms, program.definition.decay))
-        }
-    }
-}
-
 /// Each strategy's distribution over its allowed options, without exploration, end to end.
 fn head_distributions(program: &Program, learned: &Learned, cache: &mut Cache, ask: &Ask) -> Vec<f64> {
-    let decay = program.definition.decay;
-    // Under decay by time a distribution is new at every instant.
-    let cacheable = decay.is_none_or(|decay| decay.half_life_seconds.is_none());
-    let held = learned.entry(&ask.key);
-    let stamp = held.map_or_else(|| learned.evicted(), |entry| entry.used);
-    if cacheable {
-        let cached = if held.is_some() { cache.held.get(&ask.key) } else { cache.fresh.as_ref() };
-        if let Some(cached) = cached.filter(|cached| cached.stamp == stamp && cached.allowed == ask.allowed) {
-            return cached.heads.clone();
-        }
-    }
     let mut heads = vec![0.0; program.total_options];
-    for head in &program.heads {
-        let span = head.offset..head.offset + head.size;
-        head_distribution(program, learned, head, ask, &ask.allowed[span.clone()], &mut heads[span]);
-    }
-    if cacheable {
-        let cached = Cached { stamp, allowed: ask.allowed.clone(), heads: heads.clone() };
-        if held.is_some() {
-            cache.held.insert(ask.key.clone(), cached);
-        } else {
-            cache.fresh = Some(cached);
-        }
+    // The others take less time than looking them up.
+    let is_costly = |learner: &Learner| learner.algorithm == Algorithm::Thompson;
+    // Under decay by time a distribution is new at every instant.
+    let fades = program.terms.decay.is_some_and(|decay| decay.half_life_seconds.is_some());
+    if fades || !program.terms.learners.iter().any(is_costly) {
+        distributions(program, learned, ask, &mut heads);
+    } else {
+        let compute = |out: &mut [f64]| distributions(program, learned, ask, out);
+        cache.distribution(&ask.key, learned, &ask.allowed, &mut heads, compute);
     }
     heads
 }
 
-fn head_distribution(program: &Program, learned: &Learned, head: &Head, ask: &Ask, allowed: &[bool], out: &mut [f64]) {
-    let arms = learned.arms(&ask.key, &head.slots, ask.now_ms, program.definition.decay);
-    match head.algorithm {
-        Algorithm::Thompson => {
-            let among: Vec<usize> = (0..arms.len()).filter(|&at| allowed[at]).collect();
-            let posteriors: Vec<_> =
-                among.iter().map(|&at| learners::posterior(arms[at], program.reward_range())).collect();
-            let mut wins = vec![0.0; among.len()];
-            win_probabilities(&posteriors, &mut wins);
-            for (&at, win) in among.iter().zip(wins) {
-                out[at] = win;
-            }
-        }
-        Algorithm::SimpleWeighted => {
-            learners::restrict(
-                &learners::inner_weights(
-                    &arms,
-                    &learned.start_weights(&head.slots, ask.now_ms, program.definition.decay),
-                ),
-                allowed,
-                out,
-            );
+fn distributions(program: &Program, learned: &Learned, ask: &Ask, out: &mut [f64]) {
+    let mut arms = Vec::new();
+    for (head, learner) in program.heads.iter().zip(&program.terms.learners) {
+        let span = head.offset..head.offset + head.size;
+        let (allowed, out) = (&ask.allowed[span.clone()], &mut out[span]);
+        if allowed.iter().any(|allowed| *allowed) {
+            learned.evidence(&ask.key, learner, ask.now_ms, &program.terms, &mut arms);
+            learners::distribution(learner.algorithm, &arms, program.reward_range(), allowed, out);
         }
     }
 }

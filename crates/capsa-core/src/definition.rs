@@ -35,6 +35,12 @@ pub const MAX_CONTEXT_VALUES: usize = 256;
 pub const MAX_CONTEXTS: u32 = 1_000_000;
 /// Longest horizon or half-life: ten years.
 pub const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
+/// Most rewards that a declared prior, or what is borrowed from other keys, may count as.
+pub const MAX_PRIOR_COUNT: f64 = 1e6;
+/// `reward_range` where none is declared.
+pub const DEFAULT_REWARD_RANGE: [f64; 2] = [-1.0, 1.0];
+/// `epsilon` of `epsilon_greedy` where none is declared.
+pub const DEFAULT_EPSILON: f64 = 0.1;
 
 /// What a capsule is: its world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +84,9 @@ pub struct Definition {
     /// How old outcomes fade; absent = they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decay: Option<Decay>,
+    /// What a key borrows from the other keys; absent = nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shrinkage: Option<Shrinkage>,
     /// How long feedback is awaited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon: Option<Horizon>,
@@ -97,6 +106,9 @@ pub struct Strategy {
     pub name: String,
     /// 2 to [`MAX_OPTIONS`] unique names.
     pub options: Vec<String>,
+    /// What is believed of single options before any feedback, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub priors: BTreeMap<String, Prior>,
     /// How it learns; absent = thompson.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
@@ -105,20 +117,124 @@ pub struct Strategy {
     pub baseline: Option<String>,
 }
 
+/// What is believed of an option before any feedback: in every key it counts as if the option had
+/// earned `count` rewards of `reward`. It does not fade.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Prior {
+    /// A reward within `reward_range`.
+    pub reward: f64,
+    /// Above 0, at most [`MAX_PRIOR_COUNT`].
+    pub count: f64,
+}
+
+/// What a key borrows from the others: what each option earned there counts in it as at most
+/// `strength` rewards.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shrinkage {
+    /// Above 0, at most [`MAX_PRIOR_COUNT`].
+    pub strength: f64,
+}
+
 /// How a strategy learns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "AlgorithmForm", into = "AlgorithmForm")]
 pub enum Algorithm {
     /// Options are drawn by the probability that each is the best one.
     Thompson,
     /// Weights that move by a share of the reward.
     SimpleWeighted,
+    /// The best mean, but for a share of uniform draws.
+    EpsilonGreedy {
+        /// The share of decisions drawn uniformly from the allowed options, 0 to 1.
+        epsilon: f64,
+    },
+    /// The largest upper confidence bound.
+    Ucb1,
 }
 
 impl Algorithm {
-    /// Every algorithm, with its name in YAML.
-    pub const ALL: [(&'static str, Algorithm); 2] =
-        [("thompson", Algorithm::Thompson), ("simple_weighted", Algorithm::SimpleWeighted)];
+    /// Every algorithm with its defaults, by its name in YAML.
+    pub const ALL: [(&'static str, Algorithm); 4] = [
+        ("thompson", Algorithm::Thompson),
+        ("simple_weighted", Algorithm::SimpleWeighted),
+        ("epsilon_greedy", Algorithm::EpsilonGreedy { epsilon: DEFAULT_EPSILON }),
+        ("ucb1", Algorithm::Ucb1),
+    ];
+
+    /// Its name in YAML, without its parameters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Thompson => "thompson",
+            Algorithm::SimpleWeighted => "simple_weighted",
+            Algorithm::EpsilonGreedy { .. } => "epsilon_greedy",
+            Algorithm::Ucb1 => "ucb1",
+        }
+    }
+
+    /// Whether it keeps inner weights of its own, beside what options have earned.
+    pub fn is_weighted(self) -> bool {
+        self == Algorithm::SimpleWeighted
+    }
+}
+
+/// An algorithm in JSON: its name, or an object where it has parameters.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "an algorithm: its name, or an object with name and epsilon")]
+enum AlgorithmForm {
+    Name(AlgorithmName),
+    With(AlgorithmParameters),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AlgorithmParameters {
+    name: AlgorithmName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epsilon: Option<f64>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum AlgorithmName {
+    Thompson,
+    SimpleWeighted,
+    EpsilonGreedy,
+    Ucb1,
+}
+
+impl From<Algorithm> for AlgorithmForm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Thompson => Self::Name(AlgorithmName::Thompson),
+            Algorithm::SimpleWeighted => Self::Name(AlgorithmName::SimpleWeighted),
+            Algorithm::Ucb1 => Self::Name(AlgorithmName::Ucb1),
+            Algorithm::EpsilonGreedy { epsilon } => {
+                Self::With(AlgorithmParameters { name: AlgorithmName::EpsilonGreedy, epsilon: Some(epsilon) })
+            }
+        }
+    }
+}
+
+impl TryFrom<AlgorithmForm> for Algorithm {
+    type Error = &'static str;
+
+    fn try_from(form: AlgorithmForm) -> Result<Self, Self::Error> {
+        let (name, epsilon) = match form {
+            AlgorithmForm::Name(name) => (name, None),
+            AlgorithmForm::With(AlgorithmParameters { name, epsilon }) => (name, epsilon),
+        };
+        match (name, epsilon) {
+            (AlgorithmName::EpsilonGreedy, epsilon) => {
+                Ok(Algorithm::EpsilonGreedy { epsilon: epsilon.unwrap_or(DEFAULT_EPSILON) })
+            }
+            (_, Some(_)) => Err("epsilon acts only with epsilonGreedy"),
+            (AlgorithmName::Thompson, None) => Ok(Algorithm::Thompson),
+            (AlgorithmName::SimpleWeighted, None) => Ok(Algorithm::SimpleWeighted),
+            (AlgorithmName::Ucb1, None) => Ok(Algorithm::Ucb1),
+        }
+    }
 }
 
 /// One field of the input that is part of the context key.
@@ -265,7 +381,7 @@ impl Definition {
             strategy.baseline.get_or_insert(first);
         }
         full.max_contexts.get_or_insert(10_000);
-        full.reward_range.get_or_insert([-1.0, 1.0]);
+        full.reward_range.get_or_insert(DEFAULT_REWARD_RANGE);
         let weighted = full.strategies.iter().any(|s| s.algorithm == Some(Algorithm::SimpleWeighted));
         let rails = full.rails.get_or_insert_default();
         rails.min_exploration.get_or_insert(0.02);

@@ -11,6 +11,8 @@
 //! * scores are added from the first head to the last, in single calls and in batches alike;
 //! * after construction nothing is allocated.
 
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
 use crate::argmax::{BatchError, check_batch};
 
 /// Most combinations that one set may hold.
@@ -22,9 +24,52 @@ pub const MAX_SCORE: f64 = 1e300;
 /// Rows of a batch that are scored side by side.
 const LANES: usize = 8;
 /// Combinations compared before the best one so far is looked at.
-const BLOCK: usize = 8;
+const BLOCK: usize = 4;
 /// Concatenated entries up to which a batch is scored side by side, from a buffer on the stack.
 const MAX_SIDE_BY_SIDE: usize = 256;
+
+/// An entry of an array of scores. Somebody else's array, which may change while it is read, is
+/// read as atomics, entry by entry: so it need not be copied.
+pub trait Score {
+    /// Its value now.
+    fn score(&self) -> f64;
+}
+
+impl Score for f64 {
+    #[inline(always)]
+    fn score(&self) -> f64 {
+        *self
+    }
+}
+
+/// The bits of an `f64`.
+impl Score for AtomicU64 {
+    #[inline(always)]
+    fn score(&self) -> f64 {
+        f64::from_bits(self.load(Relaxed))
+    }
+}
+
+/// An entry of an array of flags; see [`Score`].
+pub trait Flag {
+    /// Its value now.
+    fn flag(&self) -> bool;
+}
+
+impl Flag for bool {
+    #[inline(always)]
+    fn flag(&self) -> bool {
+        *self
+    }
+}
+
+/// 0 is false, everything else true.
+impl Flag for AtomicU8 {
+    #[inline(always)]
+    fn flag(&self) -> bool {
+        self.load(Relaxed) != 0
+    }
+}
 
 /// The valid combinations of several heads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +82,9 @@ pub struct Combinations {
     options: Vec<u16>,
     /// The same as positions in a concatenated array.
     positions: Vec<u32>,
+    /// The positions once more where a batch is scored side by side, else empty: an index of one
+    /// byte into [`MAX_SIDE_BY_SIDE`] entries needs no check.
+    narrow: Vec<u8>,
     /// Entries of a concatenated array.
     width: usize,
 }
@@ -71,17 +119,20 @@ impl Combinations {
                 Some(start)
             })
             .collect();
-        let positions = options
+        let positions: Vec<u32> = options
             .chunks_exact(sizes.len())
             .flat_map(|row| row.iter().zip(&starts))
             .map(|(&option, start)| start + u32::from(option))
             .collect();
+        let width: usize = sizes.iter().sum();
+        let narrow = if width <= MAX_SIDE_BY_SIDE { positions.iter().map(|&at| at as u8).collect() } else { Vec::new() };
         Ok(Self {
+            narrow,
             sizes: sizes.iter().map(|&size| size as u16).collect(),
             starts,
             options,
             positions,
-            width: sizes.iter().sum(),
+            width,
         })
     }
 
@@ -142,7 +193,7 @@ impl Combinations {
     ///
     /// [`JointError`] if a length is wrong, the score of an allowed option is NaN or beyond
     /// ±[`MAX_SCORE`], or no valid combination is allowed.
-    pub fn argmax(&self, scores: &[f64], allowed: &[bool]) -> Result<usize, JointError> {
+    pub fn argmax(&self, scores: &[impl Score], allowed: &[impl Flag]) -> Result<usize, JointError> {
         self.check_width(scores.len())?;
         self.check_width(allowed.len())?;
         check_scores(scores, allowed)?;
@@ -152,8 +203,8 @@ impl Combinations {
             let mut sum = 0.0;
             let mut row_allowed = true;
             for &position in row {
-                sum += scores[position as usize];
-                row_allowed &= allowed[position as usize];
+                sum += scores[position as usize].score();
+                row_allowed &= allowed[position as usize].flag();
             }
             // Strict `>`: an equal later sum must not displace an earlier one.
             if row_allowed && sum > best_sum {
@@ -172,18 +223,45 @@ impl Combinations {
     /// [`BatchError`] with the first row that has no answer; what `out` then holds is unspecified.
     pub fn argmax_batch(
         &self,
-        scores: &[f64],
-        allowed: &[bool],
+        scores: &[impl Score],
+        allowed: &[impl Flag],
         out: &mut [u32],
     ) -> Result<(), BatchError<JointError>> {
         check_batch(scores, allowed, self.width, out)?;
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has what the function is compiled for.
+            return unsafe { self.argmax_batch_avx2(scores, allowed, out) };
+        }
+        self.argmax_batch_with(scores, allowed, out)
+    }
+
+    /// The same code for wider registers; the operations and so the bits are the same.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn argmax_batch_avx2(
+        &self,
+        scores: &[impl Score],
+        allowed: &[impl Flag],
+        out: &mut [u32],
+    ) -> Result<(), BatchError<JointError>> {
+        self.argmax_batch_with(scores, allowed, out)
+    }
+
+    #[inline(always)]
+    fn argmax_batch_with(
+        &self,
+        scores: &[impl Score],
+        allowed: &[impl Flag],
+        out: &mut [u32],
+    ) -> Result<(), BatchError<JointError>> {
         let side_by_side = if self.width <= MAX_SIDE_BY_SIDE { out.len() / LANES * LANES } else { 0 };
         let mut columns = [[0.0; LANES]; MAX_SIDE_BY_SIDE];
         for first in (0..side_by_side).step_by(LANES) {
             let entries = first * self.width..(first + LANES) * self.width;
             let (scores, allowed) = (&scores[entries.clone()], &allowed[entries]);
             let answered = transpose(scores, allowed, &mut columns[..self.width])
-                && self.argmax_lanes(&columns[..self.width], &mut out[first..first + LANES]);
+                && self.argmax_lanes(&columns, &mut out[first..first + LANES]);
             if !answered {
                 self.argmax_rows(scores, allowed, first, &mut out[first..first + LANES])?;
             }
@@ -195,8 +273,8 @@ impl Combinations {
     /// Rows one by one; the first of them is row `first` of the batch.
     fn argmax_rows(
         &self,
-        scores: &[f64],
-        allowed: &[bool],
+        scores: &[impl Score],
+        allowed: &[impl Flag],
         first: usize,
         out: &mut [u32],
     ) -> Result<(), BatchError<JointError>> {
@@ -212,7 +290,8 @@ impl Combinations {
 
     /// The argmax of rows side by side; `columns[position][lane]` is −∞ where not allowed. False if
     /// a row allows no combination.
-    fn argmax_lanes(&self, columns: &[[f64; LANES]], out: &mut [u32]) -> bool {
+    #[inline(always)]
+    fn argmax_lanes(&self, columns: &[[f64; LANES]; MAX_SIDE_BY_SIDE], out: &mut [u32]) -> bool {
         match self.heads() {
             2 => self.argmax_lanes_of::<2>(columns, out),
             3 => self.argmax_lanes_of::<3>(columns, out),
@@ -221,22 +300,23 @@ impl Combinations {
     }
 
     /// [`Combinations::argmax_lanes_with`] compiled for a fixed number of heads.
-    fn argmax_lanes_of<const HEADS: usize>(&self, columns: &[[f64; LANES]], out: &mut [u32]) -> bool {
+    #[inline(always)]
+    fn argmax_lanes_of<const HEADS: usize>(&self, columns: &[[f64; LANES]; MAX_SIDE_BY_SIDE], out: &mut [u32]) -> bool {
         self.argmax_lanes_with(columns, HEADS, out)
     }
 
     #[inline(always)]
-    fn argmax_lanes_with(&self, columns: &[[f64; LANES]], heads: usize, out: &mut [u32]) -> bool {
+    fn argmax_lanes_with(&self, columns: &[[f64; LANES]; MAX_SIDE_BY_SIDE], heads: usize, out: &mut [u32]) -> bool {
         // The largest sum, and the first block of combinations that holds it: comparing whole
         // blocks leaves an addition and a maximum for each combination.
         let mut best = [f64::NEG_INFINITY; LANES];
         let mut best_block = [0.0; LANES];
-        for (block, rows) in self.positions.chunks(BLOCK * heads).enumerate() {
+        for (block, rows) in self.narrow.chunks(BLOCK * heads).enumerate() {
             let mut largest = [f64::NEG_INFINITY; LANES];
             for row in rows.chunks_exact(heads) {
-                let mut sum = columns[row[0] as usize];
+                let mut sum = columns[usize::from(row[0])];
                 for &position in &row[1..] {
-                    let column = &columns[position as usize];
+                    let column = &columns[usize::from(position)];
                     for lane in 0..LANES {
                         sum[lane] += column[lane];
                     }
@@ -257,12 +337,12 @@ impl Combinations {
                 return false;
             }
             let first = best_block[lane] as usize * BLOCK;
-            let rows = self.positions[first * heads..].chunks_exact(heads);
+            let rows = self.narrow[first * heads..].chunks_exact(heads);
             let mut equal = 0u32;
             for (within, row) in rows.take(BLOCK).enumerate() {
-                let mut sum = columns[row[0] as usize][lane];
+                let mut sum = columns[usize::from(row[0])][lane];
                 for &position in &row[1..] {
-                    sum += columns[position as usize][lane];
+                    sum += columns[usize::from(position)][lane];
                 }
                 equal |= u32::from(sum == best[lane]) << within;
             }
@@ -432,16 +512,19 @@ fn is_allowed(row: &[u32], allowed: &[bool]) -> bool {
     row.iter().all(|&position| allowed[position as usize])
 }
 
-fn check_scores(scores: &[f64], allowed: &[bool]) -> Result<(), JointError> {
-    let faulty = |(score, allowed): (&f64, &bool)| *allowed && (score.is_nan() || score.abs() > MAX_SCORE);
-    match scores.iter().zip(allowed).position(faulty) {
-        Some(position) => Err(JointError::BadScore { position, score: scores[position] }),
-        None => Ok(()),
+fn check_scores(scores: &[impl Score], allowed: &[impl Flag]) -> Result<(), JointError> {
+    for (position, (score, allowed)) in scores.iter().zip(allowed).enumerate() {
+        let score = score.score();
+        if allowed.flag() && (score.is_nan() || score.abs() > MAX_SCORE) {
+            return Err(JointError::BadScore { position, score });
+        }
     }
+    Ok(())
 }
 
 /// Puts rows side by side, −∞ for what is not allowed. False if an allowed score is out of range.
-fn transpose(scores: &[f64], allowed: &[bool], columns: &mut [[f64; LANES]]) -> bool {
+#[inline(always)]
+fn transpose(scores: &[impl Score], allowed: &[impl Flag], columns: &mut [[f64; LANES]]) -> bool {
     // On the bits, without branches: masks are as good as random.
     const SIGN: u64 = 1 << 63;
     let limit = MAX_SCORE.to_bits();
@@ -450,8 +533,8 @@ fn transpose(scores: &[f64], allowed: &[bool], columns: &mut [[f64; LANES]]) -> 
     let mut beyond_limit = 0;
     for lane in 0..LANES {
         let row = lane * width..(lane + 1) * width;
-        for ((column, &score), &allowed) in columns.iter_mut().zip(&scores[row.clone()]).zip(&allowed[row]) {
-            let (bits, keep) = (score.to_bits(), u64::from(allowed).wrapping_neg());
+        for ((column, score), allowed) in columns.iter_mut().zip(&scores[row.clone()]).zip(&allowed[row]) {
+            let (bits, keep) = (score.score().to_bits(), u64::from(allowed.flag()).wrapping_neg());
             column[lane] = f64::from_bits((bits & keep) | (never & !keep));
             // The sign bit says that the magnitude, or NaN's bits, are above the limit.
             beyond_limit |= limit.wrapping_sub(bits & !SIGN) & keep;
@@ -517,7 +600,7 @@ pub enum JointError {
         found: usize,
     },
     /// The score of an allowed option is NaN or too large to be added.
-    #[error("score {score} at position {position} is not within ±{MAX_SCORE:e}")]
+    #[error("score {score:e} at position {position} is not within ±{MAX_SCORE:e}")]
     BadScore {
         /// Position in the concatenated array.
         position: usize,

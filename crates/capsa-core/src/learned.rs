@@ -2,11 +2,12 @@
 //!
 //! Invariants:
 //! * state is kept by name; positions are only a cache of the installed version;
-//! * only [`Learned::learn`], [`Learned::freeze`] and [`Learned::limit`] change it: no read
-//!   does, no decision does, the clock does not (time comes with the event);
+//! * only [`Learned::learn`], [`Learned::adopt`], [`Learned::freeze`] and [`Learned::limit`]
+//!   change it: no read does, no decision does, the clock does not (time comes with the event);
 //! * at most `max_contexts` keys are held; what is evicted, longest without feedback first, is
 //!   folded into the prior that new keys start from;
-//! * feedback in one key never moves another key that is held: the prior is read when a key is new.
+//! * feedback in one key never moves another key that is held, unless shrinkage is on: the prior
+//!   is read when a key is new.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -14,12 +15,15 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use crate::cbor::{self, ByName, DecodeError};
-use crate::definition::Decay;
+use crate::definition::{Algorithm, Decay};
 use crate::learners;
 
 /// What evicted keys left counts as at most this many rewards of an option in a new key, which
 /// so learns what is usual and can still find out that it differs.
 pub const PRIOR_STRENGTH: f64 = 8.0;
+
+/// Where all keys have earned less than this share more than one of them, that one has earned it all.
+const POOL_ROUNDING: f64 = 1e-9;
 
 /// The version of the encoding of learned state.
 pub const STATE_SCHEMA: u32 = 1;
@@ -48,6 +52,69 @@ impl Arm {
             (weight, _) => weight,
         };
         Self { n: self.n * keep, sum: self.sum * keep, sum_sq: self.sum_sq * keep, weight, ..self }
+    }
+}
+
+impl Arm {
+    /// Whether this is what rewards can lead to.
+    fn holds(&self) -> bool {
+        let count = |number: f64| number >= 0.0 && number.is_finite();
+        count(self.n)
+            && count(self.sum)
+            && count(self.sum_sq)
+            && count(self.start.unwrap_or(0.0))
+            && count(self.weight.unwrap_or(0.0))
+    }
+
+    fn add(&mut self, n: f64, sum: f64, sum_sq: f64) {
+        self.n += n;
+        self.sum += sum;
+        self.sum_sq += sum_sq;
+    }
+}
+
+/// What one option has earned in all keys together, those that were evicted included.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sums {
+    n: f64,
+    sum: f64,
+    sum_sq: f64,
+}
+
+impl Sums {
+    /// Adds `times` what an arm holds; never below nothing, which rounding could lead to.
+    fn add(&mut self, arm: Arm, times: f64) {
+        self.n = (self.n + arm.n * times).max(0.0);
+        self.sum = (self.sum + arm.sum * times).max(0.0);
+        self.sum_sq = (self.sum_sq + arm.sum_sq * times).max(0.0);
+    }
+
+    fn faded(self, keep: f64) -> Self {
+        Self { n: self.n * keep, sum: self.sum * keep, sum_sq: self.sum_sq * keep }
+    }
+}
+
+/// What all keys have earned together, as long as shrinkage is on.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Pool {
+    tau_ms: u64,
+    arms: Vec<Vec<Sums>>,
+}
+
+impl Pool {
+    fn at(&mut self, registered: usize, slot: usize) -> &mut Sums {
+        grow(&mut self.arms, registered + 1);
+        grow(&mut self.arms[registered], slot + 1);
+        &mut self.arms[registered][slot]
+    }
+
+    fn advance(&mut self, tau_ms: u64, decay: Option<Decay>) {
+        let keep = keep_over(decay, tau_ms.saturating_sub(self.tau_ms));
+        if keep < 1.0 {
+            self.arms.iter_mut().flatten().for_each(|sums| *sums = sums.faded(keep));
+        }
+        self.tau_ms = self.tau_ms.max(tau_ms);
     }
 }
 
@@ -117,6 +184,13 @@ pub struct Slots {
     options: Vec<usize>,
 }
 
+impl Slots {
+    /// Where an option stands, as [`Learned::learn_at`] takes it.
+    pub fn place(&self, option: usize) -> (usize, usize) {
+        (self.registered, self.options[option])
+    }
+}
+
 /// One outcome to learn from.
 #[derive(Debug, Clone, Copy)]
 pub struct Credit<'a> {
@@ -126,21 +200,34 @@ pub struct Credit<'a> {
     pub options: &'a BTreeMap<String, String>,
     /// The raw reward.
     pub reward: f64,
-    /// What scales it to 0..1.
-    pub reward_range: [f64; 2],
     /// The time of the event, milliseconds since 1970.
     pub at_ms: u64,
 }
 
-/// One installed strategy, as [`Learned::learn`] needs it.
-#[derive(Debug, Clone, Copy)]
-pub struct Learner<'a> {
-    /// The strategy's name.
-    pub strategy: &'a str,
-    /// The installed options.
-    pub slots: &'a Slots,
+/// How one installed strategy learns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Learner {
+    /// How its options are weighed.
+    pub algorithm: Algorithm,
+    /// Where they stand in learned state.
+    pub slots: Slots,
+    /// What is believed of each beforehand; empty = nothing of any.
+    pub priors: Vec<Arm>,
     /// With `simple_weighted`: most that one feedback may move a weight.
-    pub max_delta: Option<f64>,
+    pub max_delta: f64,
+}
+
+/// Everything in force that learning depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Terms {
+    /// The installed strategies.
+    pub learners: Vec<Learner>,
+    /// What scales rewards to 0..1.
+    pub reward_range: [f64; 2],
+    /// How outcomes fade.
+    pub decay: Option<Decay>,
+    /// As how many rewards the other keys count, at most; `None` = they do not.
+    pub shrinkage: Option<f64>,
 }
 
 /// What one capsule has learned.
@@ -151,6 +238,7 @@ pub struct Learned {
     by_use: BTreeMap<u64, String>,
     prior: Vec<Vec<PriorArm>>,
     prior_tau_ms: u64,
+    pool: Option<Pool>,
     clock: DecayClock,
     version: u64,
     evicted: u64,
@@ -216,44 +304,93 @@ impl Learned {
         self.clock.frozen = frozen;
     }
 
-    /// What one strategy's options have learned in one key, as of a time, in the order of `slots`.
-    /// A key that is not held has what a new key starts from.
-    pub fn arms(&self, key: &str, slots: &Slots, now_ms: u64, decay: Option<Decay>) -> Vec<Arm> {
-        let Some(entry) = self.keys.get(key) else { return self.start_arms(slots, self.clock.tau_at(now_ms), decay) };
-        let keep = keep_over(decay, self.clock.tau_at(now_ms).saturating_sub(entry.tau_ms));
-        let arms = entry.arms.get(slots.registered);
-        (slots.options.iter())
-            .map(|&slot| arms.and_then(|arms| arms.get(slot)).copied().unwrap_or_default().faded(keep))
-            .collect()
+    /// What changes with anything that could move the distribution of a key: the learner version
+    /// at its last feedback, or that of anything where keys depend on each other.
+    pub fn stamp(&self, key: &str) -> u64 {
+        if self.pool.is_some() {
+            return self.version;
+        }
+        self.keys.get(key).map_or(self.evicted, |entry| entry.used)
+    }
+
+    /// What one strategy's options have learned in one key, as of a time, in the order of its
+    /// slots: what they earned there, what is borrowed from other keys, and what was believed
+    /// beforehand. A key that is not held has what a new key starts from.
+    pub fn evidence(&self, key: &str, learner: &Learner, now_ms: u64, terms: &Terms, arms: &mut Vec<Arm>) {
+        let tau_ms = self.clock.tau_at(now_ms);
+        let slots = &learner.slots;
+        arms.clear();
+        match self.keys.get(key) {
+            Some(entry) => {
+                let keep = keep_over(terms.decay, tau_ms.saturating_sub(entry.tau_ms));
+                let held = entry.arms.get(slots.registered);
+                arms.extend(
+                    (slots.options.iter())
+                        .map(|&slot| held.and_then(|held| held.get(slot)).copied().unwrap_or_default().faded(keep)),
+                );
+            }
+            None => self.start_arms(slots, tau_ms, terms.decay, arms),
+        }
+        if learner.algorithm.is_weighted() {
+            if arms.iter().any(|arm| arm.weight.is_none()) {
+                let starts = self.start_weights(learner, tau_ms, terms);
+                arms.iter_mut().zip(starts).for_each(|(arm, start)| arm.weight = arm.weight.or(Some(start)));
+            }
+            let total: f64 = arms.iter().filter_map(|arm| arm.weight).sum();
+            let uniform = 1.0 / arms.len() as f64;
+            for weight in arms.iter_mut().filter_map(|arm| arm.weight.as_mut()) {
+                *weight = if total > 0.0 { *weight / total } else { uniform };
+            }
+            return;
+        }
+        if let (Some(strength), Some(pool)) = (terms.shrinkage, &self.pool) {
+            let keep = keep_over(terms.decay, tau_ms.saturating_sub(pool.tau_ms));
+            let pooled = pool.arms.get(slots.registered);
+            for (arm, &slot) in arms.iter_mut().zip(&slots.options) {
+                let Some(all) = pooled.and_then(|pooled| pooled.get(slot)) else { continue };
+                let all = all.faded(keep);
+                let mut others = all;
+                others.add(*arm, -1.0);
+                // What rounding leaves of nothing has a mean, too.
+                if others.n <= POOL_ROUNDING * all.n {
+                    continue;
+                }
+                let share = if others.n > strength { strength / others.n } else { 1.0 };
+                arm.add(others.n * share, others.sum * share, others.sum_sq * share);
+            }
+        }
+        for (arm, prior) in arms.iter_mut().zip(&learner.priors) {
+            arm.add(prior.n, prior.sum, prior.sum_sq);
+        }
     }
 
     /// What a new key starts from: what evicted keys left, as at most [`PRIOR_STRENGTH`] rewards.
-    fn start_arms(&self, slots: &Slots, tau_ms: u64, decay: Option<Decay>) -> Vec<Arm> {
+    /// Nothing where shrinkage is on, which borrows from them among others.
+    fn start_arms(&self, slots: &Slots, tau_ms: u64, decay: Option<Decay>, arms: &mut Vec<Arm>) {
+        if self.evicted == 0 || self.pool.is_some() {
+            arms.resize(arms.len() + slots.options.len(), Arm::default());
+            return;
+        }
         let keep = keep_over(decay, tau_ms.saturating_sub(self.prior_tau_ms));
-        (slots.options.iter())
-            .map(|&slot| {
-                let prior = self.prior_arm(slots.registered, slot);
-                let share = if prior.n * keep > PRIOR_STRENGTH { PRIOR_STRENGTH / prior.n } else { keep };
-                Arm { n: prior.n * share, sum: prior.sum * share, sum_sq: prior.sum_sq * share, ..Arm::default() }
-            })
-            .collect()
+        arms.extend((slots.options.iter()).map(|&slot| {
+            let prior = self.prior_arm(slots.registered, slot);
+            let share = if prior.n * keep > PRIOR_STRENGTH { PRIOR_STRENGTH / prior.n } else { keep };
+            Arm { n: prior.n * share, sum: prior.sum * share, sum_sq: prior.sum_sq * share, ..Arm::default() }
+        }));
     }
 
-    /// The inner weights that a new key starts from, as of a time: uniform, averaged with what
-    /// evicted keys left. They sum to 1.
-    pub fn start_weights(&self, slots: &Slots, now_ms: u64, decay: Option<Decay>) -> Vec<f64> {
-        self.start_weights_at(slots, self.clock.tau_at(now_ms), decay)
-    }
-
-    fn start_weights_at(&self, slots: &Slots, tau_ms: u64, decay: Option<Decay>) -> Vec<f64> {
-        let keep = keep_over(decay, tau_ms.saturating_sub(self.prior_tau_ms));
-        let uniform = 1.0 / slots.options.len() as f64;
-        let mut weights: Vec<f64> = (slots.options.iter())
-            .map(|&slot| {
-                let prior = self.prior_arm(slots.registered, slot);
-                (uniform + prior.weight_sum * keep) / (1.0 + prior.weight_count * keep)
-            })
-            .collect();
+    /// The inner weights that a new key starts from: those that the declared priors lead to,
+    /// averaged with what evicted keys left. They sum to 1.
+    fn start_weights(&self, learner: &Learner, tau_ms: u64, terms: &Terms) -> Vec<f64> {
+        let keep = keep_over(terms.decay, tau_ms.saturating_sub(self.prior_tau_ms));
+        let mut weights = Vec::new();
+        let mut believed = learner.priors.clone();
+        believed.resize(learner.slots.options.len(), Arm::default());
+        learners::weights_of_rewards(&believed, terms.reward_range, learner.max_delta, &mut weights);
+        for (weight, &slot) in weights.iter_mut().zip(&learner.slots.options) {
+            let prior = self.prior_arm(learner.slots.registered, slot);
+            *weight = (*weight + prior.weight_sum * keep) / (1.0 + prior.weight_count * keep);
+        }
         normalise(&mut weights);
         weights
     }
@@ -264,45 +401,63 @@ impl Learned {
 
     /// Folds one outcome into its key. What the key holds fades first; then the credited option
     /// of each strategy gains the reward, and the weights of `simple_weighted` move.
-    pub fn learn(&mut self, credit: Credit<'_>, decay: Option<Decay>, learners: &[Learner<'_>]) {
-        self.clock.advance(credit.at_ms);
-        self.version += 1;
+    pub fn learn(&mut self, credit: Credit<'_>, terms: &Terms) {
         let places: Vec<(usize, usize)> = credit.options.iter().map(|(s, o)| self.place(s, o)).collect();
+        self.learn_at(credit.key, &places, credit.reward, credit.at_ms, terms);
+    }
+
+    /// [`Learned::learn`] for options given by their registered strategy and slot.
+    pub fn learn_at(&mut self, key: &str, places: &[(usize, usize)], reward: f64, at_ms: u64, terms: &Terms) {
+        self.clock.advance(at_ms);
+        self.version += 1;
         let tau_ms = self.clock.tau_ms;
-        // Taken out, so that the prior can be read while the entry changes.
-        let mut entry = self.keys.remove(credit.key).unwrap_or_else(|| self.fresh(tau_ms, decay, learners));
-        let keep = match decay.and_then(|decay| decay.half_life_feedbacks) {
+        if !self.keys.contains_key(key) {
+            let fresh = self.fresh(tau_ms, terms);
+            self.keys.insert(key.to_owned(), fresh);
+        }
+        let entry = self.keys.get_mut(key).expect("inserted where it was missing");
+        let by_feedbacks = terms.decay.and_then(|decay| decay.half_life_feedbacks);
+        let keep = match by_feedbacks {
             Some(half_life) => libm::exp2(-1.0 / half_life),
-            None => keep_over(decay, tau_ms.saturating_sub(entry.tau_ms)),
+            None => keep_over(terms.decay, tau_ms.saturating_sub(entry.tau_ms)),
         };
-        entry.arms.iter_mut().flatten().for_each(|arm| *arm = arm.faded(keep));
-        entry.tau_ms = entry.tau_ms.max(tau_ms);
-        let [low, high] = credit.reward_range;
-        let scaled = ((credit.reward - low) / (high - low)).clamp(0.0, 1.0);
-        for (registered, slot) in places {
-            let arm = entry.arm_mut(registered, slot);
-            arm.n += 1.0;
-            arm.sum += scaled;
-            arm.sum_sq += scaled * scaled;
-        }
-        for learner in learners {
-            let (Some(max_delta), Some(option)) = (learner.max_delta, credit.options.get(learner.strategy)) else {
-                continue;
-            };
-            let mut weights = entry.weights(learner.slots);
-            // An option that is no longer offered has no weight to move.
-            let names = &self.names[learner.slots.registered].options;
-            if let Some(chosen) = learner.slots.options.iter().position(|&slot| &names[slot] == option) {
-                learners::move_weights(&mut weights, chosen, credit.reward, max_delta);
+        if let Some(pool) = &mut self.pool {
+            pool.advance(tau_ms, terms.decay);
+            // Time fades all keys alike, a feedback only its own.
+            for (registered, arms) in entry.arms.iter().enumerate().filter(|_| by_feedbacks.is_some()) {
+                for (slot, &arm) in arms.iter().enumerate() {
+                    pool.at(registered, slot).add(arm, keep - 1.0);
+                }
             }
-            entry.set_weights(learner.slots, &weights);
         }
-        self.by_use.remove(&entry.used);
-        self.by_use.insert(self.version, credit.key.to_owned());
+        if keep < 1.0 {
+            entry.arms.iter_mut().flatten().for_each(|arm| *arm = arm.faded(keep));
+        }
+        entry.tau_ms = entry.tau_ms.max(tau_ms);
+        let [low, high] = terms.reward_range;
+        let scaled = ((reward - low) / (high - low)).clamp(0.0, 1.0);
+        for &(registered, slot) in places {
+            entry.arm_mut(registered, slot).add(1.0, scaled, scaled * scaled);
+            if let Some(pool) = &mut self.pool {
+                pool.at(registered, slot)
+                    .add(Arm { n: 1.0, sum: scaled, sum_sq: scaled * scaled, ..Arm::default() }, 1.0);
+            }
+        }
+        for learner in terms.learners.iter().filter(|learner| learner.algorithm.is_weighted()) {
+            let credited = places.iter().find(|(registered, _)| *registered == learner.slots.registered);
+            let Some(&(_, credited)) = credited else { continue };
+            let mut weights = entry.weights(&learner.slots);
+            // An option that is no longer offered has no weight to move.
+            if let Some(chosen) = learner.slots.options.iter().position(|&slot| slot == credited) {
+                learners::move_weights(&mut weights, chosen, reward, learner.max_delta);
+            }
+            entry.set_weights(&learner.slots, &weights);
+        }
+        let name = self.by_use.remove(&entry.used).unwrap_or_else(|| key.to_owned());
+        self.by_use.insert(self.version, name);
         entry.used = self.version;
-        entry.updated_at_ms = credit.at_ms;
+        entry.updated_at_ms = at_ms;
         entry.feedbacks += 1;
-        self.keys.insert(credit.key.to_owned(), entry);
     }
 
     /// The registered place of an option; made where it is new.
@@ -323,34 +478,91 @@ impl Learned {
         })
     }
 
-    fn fresh(&self, tau_ms: u64, decay: Option<Decay>, learners: &[Learner<'_>]) -> Entry {
+    fn fresh(&self, tau_ms: u64, terms: &Terms) -> Entry {
         let mut entry = Entry { used: 0, tau_ms, updated_at_ms: 0, feedbacks: 0, arms: Vec::new() };
-        for learner in learners {
+        let mut arms = Vec::new();
+        for learner in &terms.learners {
             if self.evicted > 0 {
-                let arms = self.start_arms(learner.slots, tau_ms, decay);
-                for (&slot, arm) in learner.slots.options.iter().zip(arms) {
+                arms.clear();
+                self.start_arms(&learner.slots, tau_ms, terms.decay, &mut arms);
+                for (&slot, &arm) in learner.slots.options.iter().zip(&arms) {
                     *entry.arm_mut(learner.slots.registered, slot) = arm;
                 }
             }
-            if learner.max_delta.is_some() {
-                entry.start_weights(learner.slots, &self.start_weights_at(learner.slots, tau_ms, decay));
+            if learner.algorithm.is_weighted() {
+                let starts = self.start_weights(learner, tau_ms, terms);
+                entry.start_weights(&learner.slots, &starts, &starts);
             }
         }
         entry
     }
 
-    /// Gives every held key the inner weights that it lacks under these settings: later, what a
-    /// new key starts from may have changed, and that must not move a key that is held.
-    pub fn adopt(&mut self, learners: &[Learner<'_>], decay: Option<Decay>) {
-        for learner in learners.iter().filter(|learner| learner.max_delta.is_some()) {
-            let starts = self.start_weights_at(learner.slots, self.clock.tau_ms, decay);
-            self.keys.values_mut().for_each(|entry| entry.start_weights(learner.slots, &starts));
+    /// Brings what is held in step with changed terms.
+    ///
+    /// Every held key gets the inner weights that it lacks under `simple_weighted`: those that
+    /// what it has earned leads to. Later, what a new key starts from may have changed, and that
+    /// must not move a key that is held. Inner weights of another algorithm's options go: should
+    /// it change back, they would not know what was learned in between.
+    pub fn adopt(&mut self, terms: &Terms) {
+        let tau_ms = self.clock.tau_ms;
+        for learner in &terms.learners {
+            if !learner.algorithm.is_weighted() {
+                for entry in self.keys.values_mut() {
+                    for arm in entry.arms.get_mut(learner.slots.registered).into_iter().flatten() {
+                        (arm.start, arm.weight) = (None, None);
+                    }
+                }
+                continue;
+            }
+            let starts = self.start_weights(learner, tau_ms, terms);
+            let mut weights = Vec::new();
+            for entry in self.keys.values_mut() {
+                let mut earned: Vec<Arm> = (learner.slots.options.iter())
+                    .map(|&slot| *entry.arm_mut(learner.slots.registered, slot))
+                    .collect();
+                if earned.iter().all(|arm| arm.weight.is_none()) {
+                    for (arm, prior) in earned.iter_mut().zip(&learner.priors) {
+                        arm.add(prior.n, prior.sum, prior.sum_sq);
+                    }
+                    learners::weights_of_rewards(&earned, terms.reward_range, learner.max_delta, &mut weights);
+                    entry.start_weights(&learner.slots, &starts, &weights);
+                } else {
+                    entry.start_weights(&learner.slots, &starts, &starts);
+                }
+            }
         }
+        match (&self.pool, terms.shrinkage) {
+            (None, Some(_)) => self.pool = Some(self.pooled(tau_ms, terms.decay)),
+            (Some(_), None) => self.pool = None,
+            _ => {}
+        }
+    }
+
+    /// What all keys have earned together, as of a time of the decay clock.
+    fn pooled(&self, tau_ms: u64, decay: Option<Decay>) -> Pool {
+        let mut pool = Pool { tau_ms, arms: Vec::new() };
+        let keep = keep_over(decay, tau_ms.saturating_sub(self.prior_tau_ms));
+        for (registered, arms) in self.prior.iter().enumerate() {
+            for (slot, prior) in arms.iter().enumerate() {
+                let arm = Arm { n: prior.n, sum: prior.sum, sum_sq: prior.sum_sq, ..Arm::default() };
+                pool.at(registered, slot).add(arm, keep);
+            }
+        }
+        for entry in self.keys.values() {
+            let keep = keep_over(decay, tau_ms.saturating_sub(entry.tau_ms));
+            for (registered, arms) in entry.arms.iter().enumerate() {
+                for (slot, &arm) in arms.iter().enumerate() {
+                    pool.at(registered, slot).add(arm, keep);
+                }
+            }
+        }
+        pool
     }
 
     /// Evicts keys, longest without feedback first, until at most `max_contexts` are held. The
     /// evicted keys are given to `gone`.
-    pub fn limit(&mut self, max_contexts: usize, decay: Option<Decay>, mut gone: impl FnMut(&str)) {
+    pub fn limit(&mut self, max_contexts: usize, terms: &Terms, mut gone: impl FnMut(&str)) {
+        let decay = terms.decay;
         while self.keys.len() > max_contexts {
             let Some((_, key)) = self.by_use.pop_first() else { break };
             let entry = self.keys.remove(&key).expect("by_use names held keys");
@@ -394,6 +606,10 @@ impl Learned {
                     (key.clone(), encoded)
                 })
                 .collect(),
+            pool: self.pool.as_ref().map(|pool| EncodedPool {
+                arms: self.named(&pool.arms, |sums| *sums != Sums::default()),
+                tau_ms: pool.tau_ms,
+            }),
             clock: self.clock,
             prior: self.named(&self.prior, |arm| *arm != PriorArm::default()),
             schema: STATE_SCHEMA,
@@ -410,6 +626,13 @@ impl Learned {
     /// [`DecodeError`] if the bytes are not such a state or of another schema.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let encoded: Encoded = cbor::decode("learned state", bytes)?;
+        let in_keys = encoded.keys.0.values().flat_map(|entry| entry.arms.0.values());
+        if !in_keys.flat_map(|arms| arms.0.values()).all(|arm| arm.holds()) {
+            return Err(DecodeError {
+                what: "learned state",
+                why: "it holds a number that nothing can lead to".to_owned(),
+            });
+        }
         if encoded.schema != STATE_SCHEMA {
             let why = format!("it has schema {}, this version reads {STATE_SCHEMA}", encoded.schema);
             return Err(DecodeError { what: "learned state", why });
@@ -424,6 +647,11 @@ impl Learned {
         let mut prior = Vec::new();
         learned.placed(encoded.prior, &mut prior);
         learned.prior = prior;
+        if let Some(pool) = encoded.pool {
+            let mut arms = Vec::new();
+            learned.placed(pool.arms, &mut arms);
+            learned.pool = Some(Pool { tau_ms: pool.tau_ms, arms });
+        }
         for (key, entry) in encoded.keys.0 {
             let mut arms = Vec::new();
             learned.placed(entry.arms, &mut arms);
@@ -488,14 +716,14 @@ impl Entry {
         }
     }
 
-    /// Starts the inner weights of options that have none yet.
-    fn start_weights(&mut self, slots: &Slots, starts: &[f64]) {
+    /// Gives options that have no inner weight yet one, and what decay leads it back to.
+    fn start_weights(&mut self, slots: &Slots, starts: &[f64], weights: &[f64]) {
         let mut lacked = false;
-        for (&slot, &start) in slots.options.iter().zip(starts) {
+        for ((&slot, &start), &weight) in slots.options.iter().zip(starts).zip(weights) {
             let arm = self.arm_mut(slots.registered, slot);
             lacked |= arm.weight.is_none();
             arm.start.get_or_insert(start);
-            arm.weight.get_or_insert(start);
+            arm.weight.get_or_insert(weight);
         }
         if lacked {
             let weights = self.weights(slots);
@@ -542,12 +770,21 @@ fn grow<T: Clone + Default>(items: &mut Vec<T>, least: usize) {
 #[serde(deny_unknown_fields)]
 struct Encoded {
     keys: ByName<EncodedEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pool: Option<EncodedPool>,
     clock: DecayClock,
     prior: ByName<ByName<PriorArm>>,
     schema: u32,
     evicted: u64,
     version: u64,
     prior_tau_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EncodedPool {
+    arms: ByName<ByName<Sums>>,
+    tau_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]

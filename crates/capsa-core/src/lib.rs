@@ -22,5 +22,6 @@ pub mod rejected;
 mod rules;
 pub mod special;
 pub mod stream;
+pub mod tabular;
 pub mod tally;
 pub mod world;

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::definition::{Algorithm, Decay, Definition, Horizon, Mode, Problem, Rails, nearest_hint};
+use crate::definition::{
+    Algorithm, Decay, Definition, Horizon, Mode, Problem, Rails, Shrinkage, Strategy, nearest_hint,
+};
 use crate::joint::Combinations;
-use crate::learned::{Learned, Learner, Slots};
+use crate::learned::{Arm, Learned, Learner, Terms};
+use crate::learners::prior_arm;
 use crate::world::Choice;
 
 /// The operator's overrides of the file's values; `None` = the file's value is in force.
@@ -28,6 +31,9 @@ pub struct Overrides {
     /// The decay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decay: Option<Decay>,
+    /// What keys borrow from each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shrinkage: Option<Shrinkage>,
     /// The horizon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon: Option<Horizon>,
@@ -44,7 +50,7 @@ impl Overrides {
     /// Every rule that the result breaks.
     pub fn apply(&self, filled: &Definition) -> Result<Definition, Vec<Problem>> {
         let mut definition = filled.clone();
-        let Self { algorithm, mode, baseline, rails, decay, horizon, max_contexts } = self.clone();
+        let Self { algorithm, mode, baseline, rails, decay, shrinkage, horizon, max_contexts } = self.clone();
         if let Some(algorithm) = algorithm {
             definition.strategies.iter_mut().for_each(|strategy| strategy.algorithm = Some(algorithm));
         }
@@ -61,11 +67,15 @@ impl Overrides {
         let mut rails = definition.rails.unwrap_or_default();
         rails.min_exploration = asked.min_exploration.or(rails.min_exploration);
         rails.freeze = asked.freeze.or(rails.freeze);
-        // The file's max_delta goes with the file's algorithm: overriding that one leaves it behind.
-        let weighted = definition.strategies.iter().any(|s| s.algorithm == Some(Algorithm::SimpleWeighted));
+        // The file's max_delta and shrinkage go with the file's algorithm: overriding that one may
+        // leave them behind.
+        let is_weighted = |strategy: &Strategy| strategy.algorithm.is_some_and(Algorithm::is_weighted);
+        let weighted = definition.strategies.iter().any(is_weighted);
+        let all_weighted = definition.strategies.iter().all(is_weighted);
         rails.max_delta = asked.max_delta.or(rails.max_delta.filter(|_| weighted));
         definition.rails = Some(rails);
         definition.decay = decay.or(definition.decay);
+        definition.shrinkage = shrinkage.or(definition.shrinkage.filter(|_| !all_weighted));
         definition.horizon = horizon.or(definition.horizon);
         definition.mode = mode.or(definition.mode);
         definition.max_contexts = max_contexts.or(definition.max_contexts);
@@ -80,12 +90,8 @@ pub struct Head {
     pub name: String,
     /// How many options it has.
     pub size: usize,
-    /// How it learns.
-    pub algorithm: Algorithm,
     /// The number of its baseline.
     pub baseline: usize,
-    /// Where its options stand in learned state.
-    pub slots: Slots,
     /// Where its options begin in lists over all strategies.
     pub offset: usize,
 }
@@ -97,6 +103,8 @@ pub struct Program {
     pub definition: Definition,
     /// The strategies in declared order.
     pub heads: Vec<Head>,
+    /// How they learn, in the same order.
+    pub terms: Terms,
     /// The valid combinations; `None` with one strategy.
     pub combinations: Option<Combinations>,
     /// How many options all strategies have together.
@@ -109,24 +117,32 @@ impl Program {
         let mut offset = 0;
         let heads: Vec<Head> = (definition.strategies.iter())
             .map(|strategy| {
-                let head = Head {
-                    name: strategy.name.clone(),
-                    size: strategy.options.len(),
-                    algorithm: strategy.algorithm.expect("a filled definition"),
-                    baseline: strategy.baseline_number(),
-                    slots: learned.register(&strategy.name, &strategy.options),
-                    offset,
-                };
-                offset += head.size;
-                head
+                let size = strategy.options.len();
+                offset += size;
+                let baseline = strategy.baseline_number();
+                Head { name: strategy.name.clone(), size, baseline, offset: offset - size }
             })
             .collect();
+        let reward_range = definition.reward_range.expect("a filled definition");
+        let terms = Terms {
+            learners: (definition.strategies.iter())
+                .map(|strategy| Learner {
+                    algorithm: strategy.algorithm.expect("a filled definition"),
+                    slots: learned.register(&strategy.name, &strategy.options),
+                    priors: priors(strategy, reward_range),
+                    max_delta: definition.rails.and_then(|rails| rails.max_delta).unwrap_or(f64::INFINITY),
+                })
+                .collect(),
+            reward_range,
+            decay: definition.decay,
+            shrinkage: definition.shrinkage.map(|shrinkage| shrinkage.strength),
+        };
         let combinations = (heads.len() > 1).then(|| {
             let sizes: Vec<usize> = heads.iter().map(|head| head.size).collect();
             let rows = definition.valid_rows().map(|rows| rows.concat());
             Combinations::new(&sizes, rows.as_deref()).expect("checked by Definition::filled")
         });
-        Self { definition, heads, combinations, total_options: offset }
+        Self { definition, heads, terms, combinations, total_options: offset }
     }
 
     /// The rails in force.
@@ -162,18 +178,6 @@ impl Program {
     /// The bound on context keys.
     pub fn max_contexts(&self) -> usize {
         self.definition.max_contexts.expect("a filled definition") as usize
-    }
-
-    /// The strategies as learned state needs them.
-    pub fn learners(&self) -> Vec<Learner<'_>> {
-        let max_delta = self.rails().max_delta;
-        (self.heads.iter())
-            .map(|head| Learner {
-                strategy: &head.name,
-                slots: &head.slots,
-                max_delta: max_delta.filter(|_| head.algorithm == Algorithm::SimpleWeighted),
-            })
-            .collect()
     }
 
     /// The key and the allowed options of what a guest framed.
@@ -223,6 +227,15 @@ impl Program {
         }
         Ok((bounded_key(key.unwrap_or_default()), allowed))
     }
+}
+
+/// What is believed of the options, in their order; empty where nothing was declared.
+fn priors(strategy: &Strategy, reward_range: [f64; 2]) -> Vec<Arm> {
+    if strategy.priors.is_empty() {
+        return Vec::new();
+    }
+    let believed = |option| strategy.priors.get(option).map(|prior| prior_arm(prior.reward, prior.count, reward_range));
+    strategy.options.iter().map(|option| believed(option).unwrap_or_default()).collect()
 }
 
 /// Most bytes of a context key; a longer computed key becomes `#` and its BLAKE2b-128 digest.

@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 
 use crate::definition::{
-    Algorithm, Context, ContextKind, Definition, MAX_CONTEXT_FIELDS, MAX_CONTEXT_VALUES, MAX_CONTEXTS, MAX_METRICS,
-    MAX_NAME_BYTES, MAX_OPTIONS, MAX_SECONDS, MAX_STRATEGIES, Metric, Problem, SCHEMA, escape, nearest_hint, shown,
+    Algorithm, Context, ContextKind, DEFAULT_REWARD_RANGE, Definition, MAX_CONTEXT_FIELDS, MAX_CONTEXT_VALUES,
+    MAX_CONTEXTS, MAX_METRICS, MAX_NAME_BYTES, MAX_OPTIONS, MAX_PRIOR_COUNT, MAX_SECONDS, MAX_STRATEGIES, Metric,
+    Problem, SCHEMA, Strategy, escape, nearest_hint, shown,
 };
 use crate::joint::MAX_COMBINATIONS;
 
@@ -29,6 +30,7 @@ impl Definition {
         }
         self.check_reward(problems);
         self.check_rails(problems);
+        self.check_shrinkage(problems);
         self.check_times(problems);
     }
 
@@ -56,6 +58,62 @@ impl Definition {
                 let hint = nearest_hint(baseline, strategy.options.iter().map(String::as_str));
                 problems.push(Problem::new(format!("{here}/baseline"), format!("{baseline:?} is not an option{hint}")));
             }
+            if let Some(Algorithm::EpsilonGreedy { epsilon }) = strategy.algorithm
+                && !(0.0..=1.0).contains(&epsilon)
+            {
+                problems.push(Problem::new(
+                    format!("{here}/algorithm/epsilon"),
+                    format!("epsilon is {epsilon}; use a share from 0 to 1"),
+                ));
+            }
+            self.check_priors(strategy, &here, problems);
+        }
+    }
+
+    fn check_priors(&self, strategy: &Strategy, here: &str, problems: &mut Vec<Problem>) {
+        let [low, high] = self.reward_range.unwrap_or(DEFAULT_REWARD_RANGE);
+        for (option, prior) in &strategy.priors {
+            let here = format!("{here}/priors/{}", escape(option));
+            if !strategy.options.contains(option) {
+                let hint = nearest_hint(option, strategy.options.iter().map(String::as_str));
+                problems.push(Problem::new(&here, format!("{option:?} is not an option{hint}")));
+            }
+            // An invalid range is a problem of its own.
+            if low < high && !(low..=high).contains(&prior.reward) {
+                problems.push(Problem::new(
+                    format!("{here}/reward"),
+                    format!(
+                        "the prior of {option} has reward {}; use a reward within reward_range [{low}, {high}]",
+                        prior.reward
+                    ),
+                ));
+            }
+            if !(prior.count > 0.0 && prior.count <= MAX_PRIOR_COUNT) {
+                problems.push(Problem::new(
+                    format!("{here}/count"),
+                    format!(
+                        "the prior of {option} counts as {} rewards; use more than 0 and at most {MAX_PRIOR_COUNT}",
+                        prior.count
+                    ),
+                ));
+            }
+        }
+    }
+
+    fn check_shrinkage(&self, problems: &mut Vec<Problem>) {
+        let Some(shrinkage) = self.shrinkage else { return };
+        if !(shrinkage.strength > 0.0 && shrinkage.strength <= MAX_PRIOR_COUNT) {
+            problems.push(Problem::new(
+                "/shrinkage/strength",
+                format!("strength is {} rewards; use more than 0 and at most {MAX_PRIOR_COUNT}", shrinkage.strength),
+            ));
+        }
+        let acts = |strategy: &Strategy| !strategy.algorithm.is_some_and(Algorithm::is_weighted);
+        if !self.strategies.iter().any(acts) {
+            problems.push(Problem::new(
+                "/shrinkage",
+                "shrinkage does not act with algorithm: simple_weighted; leave it out or change the algorithm",
+            ));
         }
     }
 
@@ -146,7 +204,7 @@ impl Definition {
     }
 
     fn check_reward(&self, problems: &mut Vec<Problem>) {
-        let [low, high] = self.reward_range.unwrap_or([-1.0, 1.0]);
+        let [low, high] = self.reward_range.unwrap_or(DEFAULT_REWARD_RANGE);
         if !(low.is_finite() && (high - low).is_finite() && low < high) {
             problems.push(Problem::new(
                 "/rewardRange",

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use capsa_core::capsule::Capsule;
 use capsa_core::cbor::{ByName, Bytes16};
 use capsa_core::decide::{Ask, Cache, decide};
-use capsa_core::definition::{Algorithm, Decay, Definition, Kind, Mode, Rails, SCHEMA, Strategy as Head};
+use capsa_core::definition::{
+    Algorithm, Decay, Definition, Kind, Mode, Prior, Rails, SCHEMA, Shrinkage, Strategy as Head,
+};
 use capsa_core::events::{Event, Installed, KeyFrom, LearningChanged, OutcomeReceived, Status};
 use capsa_core::input::ContextNotes;
 use capsa_core::learned::Learned;
@@ -22,6 +24,7 @@ fn definition(options: &[&str], algorithm: Algorithm) -> Definition {
         strategies: vec![Head {
             name: "choice".into(),
             options: options.iter().map(|&option| option.to_owned()).collect(),
+            priors: BTreeMap::new(),
             algorithm: Some(algorithm),
             baseline: None,
         }],
@@ -32,6 +35,7 @@ fn definition(options: &[&str], algorithm: Algorithm) -> Definition {
         reward_range: None,
         rails: None,
         decay: None,
+        shrinkage: None,
         horizon: None,
         mode: None,
         log_input: None,
@@ -42,6 +46,7 @@ fn joint() -> Definition {
     let head = |name: &str, options: &[&str]| Head {
         name: name.into(),
         options: options.iter().map(|&option| option.to_owned()).collect(),
+        priors: BTreeMap::new(),
         algorithm: None,
         baseline: None,
     };
@@ -107,7 +112,8 @@ enum Step {
     Freeze(bool, u64),
     Decay(Option<Decay>),
     Algorithm(Option<Algorithm>),
-    Install { reversed: bool, extra: bool },
+    Shrinkage(Option<f64>),
+    Install { reversed: bool, extra: bool, prior: bool },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -121,8 +127,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             Just(Some(Decay { half_life_seconds: None, half_life_feedbacks: Some(5.0) })),
         ]
         .prop_map(Step::Decay),
-        1 => prop_oneof![Just(None), Just(Some(Algorithm::SimpleWeighted))].prop_map(Step::Algorithm),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(reversed, extra)| Step::Install { reversed, extra }),
+        1 => prop::option::of(prop::sample::select(Algorithm::ALL.map(|(_, algorithm)| algorithm).to_vec()))
+            .prop_map(Step::Algorithm),
+        1 => prop::option::of(0.5..20.0f64).prop_map(Step::Shrinkage),
+        1 => (any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(reversed, extra, prior)| Step::Install { reversed, extra, prior }),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -152,9 +161,15 @@ fn events(steps: &[Step]) -> Vec<(u64, Event)> {
             }
             Step::Algorithm(algorithm) => {
                 overrides.algorithm = *algorithm;
+                overrides.shrinkage = overrides.shrinkage.filter(|_| !algorithm.is_some_and(Algorithm::is_weighted));
                 settings(&overrides)
             }
-            Step::Install { reversed, extra } => {
+            Step::Shrinkage(strength) => {
+                let weighted = overrides.algorithm.is_some_and(Algorithm::is_weighted);
+                overrides.shrinkage = strength.filter(|_| !weighted).map(|strength| Shrinkage { strength });
+                settings(&overrides)
+            }
+            Step::Install { reversed, extra, prior } => {
                 version += 1;
                 let mut options = OPTIONS.to_vec();
                 if *reversed {
@@ -163,7 +178,11 @@ fn events(steps: &[Step]) -> Vec<(u64, Event)> {
                 if *extra {
                     options.push("extra");
                 }
-                installed(&definition(&options, Algorithm::Thompson), version)
+                let mut next = definition(&options, Algorithm::Thompson);
+                if *prior {
+                    next.strategies[0].priors.insert("dear".to_owned(), Prior { reward: 0.5, count: 3.0 });
+                }
+                installed(&next, version)
             }
         };
         events.push((now_ms, event));
@@ -335,6 +354,98 @@ fn simple_weighted_moves_as_declared() {
     for (weight, inner) in capsule.weights("a", 1).iter().zip(inner) {
         assert!((weight - (0.98 * inner + 0.02 / 3.0)).abs() < 1e-12);
     }
+}
+
+fn learned(algorithm: Algorithm, rewards: &[(&str, &str, f64)]) -> Vec<(u64, Event)> {
+    let mut history = vec![(0, installed(&definition(&OPTIONS, algorithm), 1))];
+    history.extend(rewards.iter().map(|(key, option, reward)| (1, outcome(key, option, *reward))));
+    history
+}
+
+fn heads(capsule: &mut Capsule, key: &str) -> Vec<f64> {
+    // Min exploration taken out: the algorithm's own distribution.
+    capsule.weights(key, 1).into_iter().map(|weight| (weight - 0.02 / 3.0) / 0.98).collect()
+}
+
+fn close(found: &[f64], expected: [f64; 3]) -> bool {
+    found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-12)
+}
+
+#[test]
+fn epsilon_greedy_goes_by_the_best_mean_and_counts_the_untried_as_the_middle() {
+    let greedy = Algorithm::EpsilonGreedy { epsilon: 0.3 };
+    let mut capsule = fold(&learned(greedy, &[("a", "cheap", -0.5)]));
+    let found = heads(&mut capsule, "a");
+    assert!(close(&found, [0.1, 0.8, 0.1]), "balanced is the first of two untried: {found:?}");
+    capsule.apply(2, &outcome("a", "dear", 0.5)).unwrap();
+    assert!(close(&heads(&mut capsule, "a"), [0.1, 0.1, 0.8]));
+    assert!(close(&heads(&mut capsule, "b"), [0.8, 0.1, 0.1]));
+}
+
+#[test]
+fn ucb1_shares_among_the_untried_and_then_takes_the_largest_bound() {
+    let mut capsule = fold(&learned(Algorithm::Ucb1, &[("a", "balanced", 1.0)]));
+    assert!(close(&heads(&mut capsule, "a"), [0.5, 0.0, 0.5]));
+    for (option, reward) in [("cheap", 1.0), ("dear", -1.0), ("balanced", 1.0), ("balanced", 1.0)] {
+        capsule.apply(2, &outcome("a", option, reward)).unwrap();
+    }
+    // n = 1, 3, 1 and means 1, 1, 0: the bound of cheap is wider than that of balanced.
+    assert!(close(&heads(&mut capsule, "a"), [1.0, 0.0, 0.0]));
+}
+
+#[test]
+fn a_changed_algorithm_starts_from_what_was_earned() {
+    let mut capsule =
+        fold(&learned(Algorithm::Thompson, &[("a", "dear", 1.0), ("a", "dear", 1.0), ("a", "cheap", -1.0)]));
+    let weighted =
+        |on: bool| settings(&Overrides { algorithm: on.then_some(Algorithm::SimpleWeighted), ..Overrides::default() });
+    capsule.apply(2, &weighted(true)).unwrap();
+    // dear moved up by 0.1, cheap down by 0.05, each with half of it the other way for the others.
+    let third = 1.0 / 3.0;
+    let expected = [third - 0.05 - 0.05, third - 0.05 + 0.025, third + 0.1 + 0.025];
+    assert!(close(&heads(&mut capsule, "a"), expected), "{:?}", heads(&mut capsule, "a"));
+    // There and back: what was learned in between counts.
+    capsule.apply(3, &weighted(false)).unwrap();
+    capsule.apply(4, &outcome("a", "dear", 1.0)).unwrap();
+    capsule.apply(5, &weighted(true)).unwrap();
+    let expected = [expected[0] - 0.025, expected[1] - 0.025, expected[2] + 0.05];
+    assert!(close(&heads(&mut capsule, "a"), expected), "{:?}", heads(&mut capsule, "a"));
+}
+
+#[test]
+fn a_declared_prior_counts_as_rewards_and_does_not_fade() {
+    let mut believed = definition(&OPTIONS, Algorithm::Thompson);
+    believed.strategies[0].priors.insert("dear".to_owned(), Prior { reward: 0.6, count: 10.0 });
+    believed.decay = Some(Decay { half_life_seconds: Some(1.0), half_life_feedbacks: None });
+    let mut capsule = fold(&[(0, installed(&believed, 1))]);
+    let at_first = capsule.weights("a", 0);
+    assert!(at_first[2] > 0.5 && at_first[0] == at_first[1], "{at_first:?}");
+    capsule.apply(1, &outcome("a", "dear", -1.0)).unwrap();
+    assert!(capsule.weights("a", 1)[2] < at_first[2]);
+    let faded = capsule.weights("a", 3_600_000);
+    assert!(faded.iter().zip(&at_first).all(|(a, b)| (a - b).abs() < 1e-9), "{faded:?} {at_first:?}");
+}
+
+#[test]
+fn shrinkage_borrows_from_other_keys_and_counts_no_reward_twice() {
+    let rewards = [("a", "dear", 1.0), ("a", "dear", 0.5), ("b", "dear", -0.5), ("b", "cheap", 0.25)];
+    let mut shared = definition(&OPTIONS, Algorithm::EpsilonGreedy { epsilon: 0.0 });
+    shared.shrinkage = Some(Shrinkage { strength: 100.0 });
+    let mut history = learned(Algorithm::Thompson, &rewards);
+    history[0].1 = installed(&shared, 1);
+    let capsule = fold(&history);
+    let evidence = |key: &str| {
+        let mut arms = Vec::new();
+        let terms = &capsule.program().terms;
+        capsule.learned().evidence(key, &terms.learners[0], 1, terms, &mut arms);
+        arms.iter().map(|arm| (arm.n, arm.sum)).collect::<Vec<_>>()
+    };
+    // With room for all of it, every key sees the same: all rewards, its own once.
+    for key in ["a", "b", "unseen"] {
+        assert_eq!(evidence(key), [(1.0, 0.625), (0.0, 0.0), (3.0, 1.0 + 0.75 + 0.25)], "{key}");
+    }
+    let decoded = Learned::decode(&capsule.learned().encode()).unwrap();
+    assert_eq!(decoded.encode(), capsule.learned().encode());
 }
 
 #[test]

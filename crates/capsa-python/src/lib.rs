@@ -3,6 +3,7 @@
 //! No rule of the domain lives here: it would be tested only from Python and used only there.
 //! One file per concept, one error table. `python/capsa/_native.pyi` is the manual page.
 
+mod arrays;
 mod author;
 mod capsule;
 mod convert;
@@ -10,6 +11,8 @@ mod decision;
 mod errors;
 mod events;
 mod host;
+mod joint;
+mod learners;
 
 use pyo3::prelude::*;
 
@@ -24,6 +27,14 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<decision::Decision>()?;
     module.add_class::<decision::StrategyDecision>()?;
     module.add_class::<decision::Suggestion>()?;
+    module.add_class::<learners::Learner>()?;
+    module.add_class::<learners::Thompson>()?;
+    module.add_class::<learners::EpsilonGreedy>()?;
+    module.add_class::<learners::Ucb1>()?;
+    module.add_class::<learners::SimpleWeighted>()?;
+    module.add_class::<joint::Combinations>()?;
+    module.add_function(wrap_pyfunction!(joint::masked_argmax, module)?)?;
+    module.add_function(wrap_pyfunction!(joint::masked_argmax_batch, module)?)?;
     module.add_function(wrap_pyfunction!(author::compile_spec, module)?)?;
     module.add_function(wrap_pyfunction!(author::spec_definition, module)?)?;
     module.add_function(wrap_pyfunction!(author::spec_wat, module)?)?;

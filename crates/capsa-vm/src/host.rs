@@ -28,6 +28,9 @@ pub(crate) const MEMORIES_PER_COMPONENT: u32 = 4;
 pub(crate) const TABLES_PER_COMPONENT: u32 = 32;
 /// Elements of one table. The largest guest seen has about 20,000.
 const TABLE_ELEMENTS: usize = 100_000;
+/// Memories that stay as their last component left them, so that its next call finds its image
+/// there: another component's has to be mapped first, which takes as long as the call itself.
+const WARM_MEMORIES: u32 = 1024;
 /// wasmtime's own data about one instance.
 const INSTANCE_DATA_BYTES: usize = 16 << 20;
 
@@ -150,7 +153,8 @@ fn engine_config(settings: &HostSettings) -> Config {
         .total_core_instances(u32::MAX)
         .max_core_instance_size(INSTANCE_DATA_BYTES)
         .max_component_instance_size(INSTANCE_DATA_BYTES)
-        .total_memories(instances * MEMORIES_PER_COMPONENT)
+        .total_memories((instances * MEMORIES_PER_COMPONENT).max(WARM_MEMORIES))
+        .max_unused_warm_slots(WARM_MEMORIES)
         .total_tables(instances * TABLES_PER_COMPONENT)
         .max_memories_per_module(MEMORIES_PER_COMPONENT)
         .max_tables_per_module(TABLES_PER_COMPONENT)

@@ -138,7 +138,10 @@ def _describe(definition: dict[str, Any], size_bytes: int, digest: str) -> None:
     print(f"{definition['name']}: {size_bytes} bytes, {digest[:19]}…")
     for strategy in definition["strategies"]:
         options = ", ".join(strategy["options"][:8]) + (", …" if len(strategy["options"]) > 8 else "")
-        print(f"  {strategy['name']}: {options}  ({strategy['algorithm']}, baseline {strategy['baseline']})")
+        algorithm = strategy["algorithm"]
+        if not isinstance(algorithm, str):
+            algorithm = f"{algorithm['name']} {algorithm['epsilon']:g}"
+        print(f"  {strategy['name']}: {options}  ({algorithm}, baseline {strategy['baseline']})")
     contexts = [context["name"] for context in definition.get("contexts", [])]
     print(f"  contexts: {' | '.join(contexts) or 'none: one context for all'}")
     reward = definition.get("reward")

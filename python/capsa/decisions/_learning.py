@@ -20,9 +20,12 @@ _SETTINGS: Final = {
     "baseline": None,
     "rails": ("min_exploration", "max_delta", "freeze"),
     "decay": ("half_life", "half_life_seconds", "half_life_feedbacks"),
+    "shrinkage": ("strength",),
     "horizon": ("after", "after_seconds"),
     "max_contexts": None,
 }
+_ALGORITHMS: Final = ("thompson", "simpleWeighted", "epsilonGreedy", "ucb1")
+_MODES: Final = ("off", "shadow", "live")
 _LATER: Final = {
     "canary": "canary is not supported by this version",
     "override": "override is not supported by this version",
@@ -70,12 +73,9 @@ def document(state: CapsuleState) -> dict[str, Any]:
     native = state.native
     definition = json.loads(native.definition_in_force)
     strategies = definition["strategies"]
-    algorithms = {to_snake(strategy["algorithm"]) for strategy in strategies}
     decay = definition.get("decay")
     return {
-        "algorithm": algorithms.pop()
-        if len(algorithms) == 1
-        else {strategy["name"]: to_snake(strategy["algorithm"]) for strategy in strategies},
+        "algorithm": algorithms(strategies),
         "mode": definition["mode"],
         "baseline": strategies[0]["baseline"]
         if len(strategies) == 1
@@ -86,6 +86,7 @@ def document(state: CapsuleState) -> dict[str, Any]:
             "freeze": definition["rails"]["freeze"],
         },
         "decay": None if decay is None else {to_snake(name): value for name, value in decay.items()},
+        "shrinkage": definition.get("shrinkage"),
         "horizon": {"after_seconds": definition["horizon"]["afterSeconds"], "outcome": None},
         "max_contexts": definition["maxContexts"],
         "canary": {"share": None},
@@ -97,6 +98,31 @@ def document(state: CapsuleState) -> dict[str, Any]:
         },
         "version": state.learning_version,
     }
+
+
+def algorithms(strategies: list[dict[str, Any]]) -> Any:
+    """The algorithm of a definition's strategies: one for all of them, or by strategy.
+
+    An algorithm is its name, or a mapping with ``name`` where it has parameters.
+    """
+    each = {strategy["name"]: _algorithm(strategy["algorithm"]) for strategy in strategies}
+    first, *others = each.values()
+    return first if all(other == first for other in others) else each
+
+
+def _algorithm(written: str | dict[str, Any]) -> str | dict[str, Any]:
+    if isinstance(written, str):
+        return to_snake(written)
+    return {**written, "name": to_snake(written["name"])}
+
+
+def shown_algorithm(algorithm: Any) -> str:
+    """What `algorithms` gave, for a person to read."""
+    if isinstance(algorithm, str):
+        return algorithm
+    if isinstance(algorithm.get("name"), str) and "epsilon" in algorithm:
+        return f"{algorithm['name']} {algorithm['epsilon']:g}"
+    return ", ".join(f"{strategy} {shown_algorithm(each)}" for strategy, each in algorithm.items())
 
 
 def _is_overridden(overrides: dict[str, Any], dotted: str) -> bool:
@@ -128,7 +154,7 @@ def merged(native: _native.Capsule, changes: Mapping[str, Any]) -> tuple[str, li
             raise InvalidField(_LATER[setting], pointer=f"/{name}", remedy="leave it out")
         _known(setting, _SETTINGS, "")
         inner = _SETTINGS[setting]
-        if inner is None or value is None or setting in ("decay", "horizon"):
+        if inner is None or value is None or setting in ("decay", "shrinkage", "horizon"):
             _replace(native, overrides, setting, value)
             changed.append(setting)
             continue
@@ -155,6 +181,10 @@ def _replace(native: _native.Capsule, overrides: dict[str, Any], setting: str, v
         overrides[camel] = native.pick("/baseline", dict(value) if isinstance(value, Mapping) else value)
     elif setting in ("decay", "horizon"):
         overrides[camel] = _times(setting, _mapping(value, f"/{camel}"))
+    elif setting == "shrinkage":
+        overrides[camel] = _shrinkage(_mapping(value, "/shrinkage"))
+    elif setting == "algorithm":
+        overrides[camel] = _checked_algorithm(value)
     else:
         overrides[camel] = _checked(setting, value, f"/{camel}")
 
@@ -185,21 +215,54 @@ def _times(setting: str, given: Mapping[str, Any]) -> dict[str, float]:
     return times
 
 
+def _shrinkage(given: Mapping[str, Any]) -> dict[str, float]:
+    for key in given:
+        _known(to_snake(key), _SETTINGS["shrinkage"], "/shrinkage")
+    if "strength" not in given:
+        raise InvalidField(
+            "shrinkage lacks strength",
+            pointer="/shrinkage",
+            remedy="send how many rewards the other contexts may count as; null gives the file's value back",
+        )
+    return {"strength": _number(given["strength"], "/shrinkage/strength")}
+
+
+def _checked_algorithm(value: Any) -> str | dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return _one_of("algorithm", _ALGORITHMS, value, "/algorithm")
+    given = _mapping(value, "/algorithm")
+    for key in given:
+        _known(to_snake(key), ("name", "epsilon"), "/algorithm")
+    name = _one_of("algorithm", _ALGORITHMS, given.get("name"), "/algorithm/name")
+    if "epsilon" not in given:
+        return name
+    if name != "epsilonGreedy":
+        raise InvalidField(
+            "epsilon acts only with epsilon_greedy",
+            pointer="/algorithm/epsilon",
+            value=shown(given["epsilon"]),
+            remedy="leave it out, or change the name",
+        )
+    return {"name": name, "epsilon": _number(given["epsilon"], "/algorithm/epsilon")}
+
+
+def _one_of(name: str, known: tuple[str, ...], value: Any, pointer: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong(name, "a text", value, pointer)
+    camel = to_camel(value)
+    if camel not in known:
+        raise InvalidField(
+            f"{name} {shown(value)!r} is not known to this version",
+            pointer=pointer,
+            value=shown(value),
+            remedy=f"use {', '.join(to_snake(entry) for entry in known)}",
+        )
+    return camel
+
+
 def _checked(name: str, value: Any, pointer: str) -> Any:
-    if name in ("algorithm", "mode"):
-        if not isinstance(value, str):
-            raise _wrong(name, "a text", value, pointer)
-        known = ("thompson", "simpleWeighted") if name == "algorithm" else ("off", "shadow", "live")
-        camel = to_camel(value)
-        if camel not in known:
-            shown = ", ".join(to_snake(entry) for entry in known)
-            raise InvalidField(
-                f"{name} {value!r} is not known to this version",
-                pointer=pointer,
-                value=value[:80],
-                remedy=f"use {shown}",
-            )
-        return camel
+    if name == "mode":
+        return _one_of(name, _MODES, value, pointer)
     if name == "freeze":
         if not isinstance(value, bool):
             raise _wrong(name, "true or false", value, pointer)

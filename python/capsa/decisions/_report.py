@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from capsa.decisions._fold import CapsuleState
-from capsa.decisions._learning import timestamp, to_snake
+from capsa.decisions._learning import algorithms, shown_algorithm, timestamp
 
 
 class OptionReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +87,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     state_hash: str
     mode: str
-    algorithm: str | dict[str, str]
+    algorithm: str | dict[str, Any]
     frozen: bool
     decisions: int
     feedback: FeedbackReport
@@ -109,7 +109,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         lines = [
             f"{self.capsule} v{self.capsule_version}  mode {self.mode}"
             + ("  FROZEN" if self.frozen else "")
-            + f"  algorithm {self.algorithm}",
+            + f"  algorithm {shown_algorithm(self.algorithm)}",
             f"{self.decisions} decisions  {feedback.applied} learned  {feedback.pending} awaited"
             f"  {feedback.expired} expired  mean reward {mean}",
         ]
@@ -161,7 +161,6 @@ def build(tenant: str, job: str, capsule: str, state: CapsuleState, folded: Fold
         unknown=counts["unknown"],
         other=counts["other"],
     )
-    algorithms = {strategy["name"]: to_snake(strategy["algorithm"]) for strategy in definition["strategies"]}
     shadow_decisions, agreed = counts["shadow"]
     applied = feedback.applied
     report = Report(
@@ -173,7 +172,7 @@ def build(tenant: str, job: str, capsule: str, state: CapsuleState, folded: Fold
         sequence=folded.sequence,
         state_hash=folded.state_hash,
         mode=definition["mode"],
-        algorithm=next(iter(algorithms.values())) if len(set(algorithms.values())) == 1 else algorithms,
+        algorithm=algorithms(definition["strategies"]),
         frozen=definition["rails"]["freeze"],
         decisions=counts["decisions"],
         feedback=feedback,

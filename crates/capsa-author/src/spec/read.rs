@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use capsa_core::definition::{
     Context, ContextKind, DEFAULT_STRATEGY, Decay, Definition, Horizon, Kind, LogInput, Metric, Mode, Rails, SCHEMA,
-    Strategy, escape,
+    Shrinkage, Strategy, escape,
 };
 
 use super::places::{Mark, Places};
@@ -19,7 +19,7 @@ mod strategies;
 use shape::{At, Keys};
 
 /// Every key at the top.
-const TOP: [&str; 15] = [
+const TOP: [&str; 16] = [
     "name",
     "options",
     "strategies",
@@ -32,6 +32,7 @@ const TOP: [&str; 15] = [
     "baseline",
     "rails",
     "decay",
+    "shrinkage",
     "horizon",
     "mode",
     "log_input",
@@ -53,6 +54,7 @@ pub(super) fn definition(root: &Node, places: &mut Places) -> Definition {
         reward_range: None,
         rails: None,
         decay: None,
+        shrinkage: None,
         horizon: None,
         mode: None,
         log_input: None,
@@ -83,14 +85,20 @@ pub(super) fn definition(root: &Node, places: &mut Places) -> Definition {
         let range = at.pair(places);
         if range.is_none() {
             places.unread("/rewardRange");
-            // Only the rule about the sum of all weights depends on it.
+            // Only the rules about the sum of all weights and about priors depend on it.
             places.incomplete("/reward");
+            for (at, strategy) in definition.strategies.iter().enumerate() {
+                let rewards =
+                    strategy.priors.keys().map(|option| format!("/strategies/{at}/priors/{}/reward", escape(option)));
+                rewards.for_each(|pointer| places.unread(pointer));
+            }
         }
         range
     });
     definition.reward = top.take("reward").and_then(|at| reward(&at, places));
     definition.rails = top.take("rails").and_then(|at| rails(&at, places));
     definition.decay = top.take("decay").and_then(|at| decay(&at, places));
+    definition.shrinkage = top.take("shrinkage").and_then(|at| shrinkage(&at, places));
     definition.horizon = top.take("horizon").and_then(|at| horizon(&at, places));
     definition.mode = top.take("mode").and_then(|at| mode(&at, places));
     definition.log_input = top.take("log_input").and_then(|at| log_input(&at, places));
@@ -239,6 +247,14 @@ fn decay(at: &At<'_>, places: &mut Places) -> Option<Decay> {
         return None;
     }
     Some(Decay { half_life_seconds: half_life_seconds.flatten(), half_life_feedbacks: half_life_feedbacks.flatten() })
+}
+
+fn shrinkage(at: &At<'_>, places: &mut Places) -> Option<Shrinkage> {
+    places.place("/shrinkage", at.node.mark, &at.key);
+    let mut keys = Keys::of(at, &["strength"], &[], places)?;
+    let strength = keys.required("strength", at, places)?;
+    places.place("/shrinkage/strength", strength.node.mark, &strength.key);
+    Some(Shrinkage { strength: strength.number(places)? })
 }
 
 fn horizon(at: &At<'_>, places: &mut Places) -> Option<Horizon> {

@@ -71,7 +71,9 @@ fn metric() -> impl Strategy<Value = Metric> {
 }
 
 fn strategies() -> impl Strategy<Value = Vec<Choice>> {
-    let algorithm = || select(vec![None, Some(Algorithm::Thompson), Some(Algorithm::SimpleWeighted)]);
+    let known = Algorithm::ALL.iter().map(|(_, algorithm)| Some(*algorithm));
+    let algorithms: Vec<_> = std::iter::once(None).chain(known).collect();
+    let algorithm = move || select(algorithms.clone());
     let named = move |names: Vec<String>| {
         names
             .into_iter()
@@ -80,12 +82,13 @@ fn strategies() -> impl Strategy<Value = Vec<Choice>> {
                     name: name.clone(),
                     baseline: Some(options[0].clone()),
                     options,
+                    priors: BTreeMap::new(),
                     algorithm,
                 })
             })
             .collect::<Vec<_>>()
     };
-    prop_oneof![Just(vec![DEFAULT_STRATEGY.to_owned()]).prop_flat_map(named), names(1, 4).prop_flat_map(named),]
+    prop_oneof![Just(vec![DEFAULT_STRATEGY.to_owned()]).prop_flat_map(named.clone()), names(1, 4).prop_flat_map(named),]
 }
 
 fn vec_of_options() -> impl Strategy<Value = Vec<String>> {
@@ -117,6 +120,7 @@ pub fn definition() -> impl Strategy<Value = Definition> {
             reward_range: None,
             rails: share.map(|min_exploration| Rails { min_exploration: Some(min_exploration), ..Rails::default() }),
             decay: None,
+            shrinkage: None,
             horizon: None,
             mode,
             log_input: None,

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use capsa_core::definition::Algorithm;
+use capsa_core::definition::{Algorithm, Prior};
 
 use super::*;
 
-/// Algorithms that `api_shapes` knows and this version does not.
-const LATER_ALGORITHMS: [&str; 2] = ["epsilon_greedy", "ucb1"];
 /// What a strategy holds; with one strategy these keys stand at the top.
 const STRATEGY: [&str; 3] = ["options", "algorithm", "baseline"];
 
@@ -70,9 +68,10 @@ fn strategy(name: String, here: &str, keys: &mut Keys<'_>, places: &mut Places) 
         places.unread("/valid");
     }
     let algorithm = keys.take("algorithm").and_then(|at| {
-        let algorithm = algorithm(&at, places);
+        let algorithm = algorithm(&at, here, places);
         if algorithm.is_none() {
             places.unread("/rails/maxDelta");
+            places.unread("/shrinkage");
         }
         algorithm
     });
@@ -84,43 +83,78 @@ fn strategy(name: String, here: &str, keys: &mut Keys<'_>, places: &mut Places) 
         }
         baseline
     });
-    Strategy { name, options: options.unwrap_or_default(), algorithm, baseline }
+    let (options, priors) = options.unwrap_or_default();
+    Strategy { name, options, priors, algorithm, baseline }
 }
 
-/// The options; `None` where one of them, or their list, cannot be read.
-fn options(at: &At<'_>, here: &str, places: &mut Places) -> Option<Vec<String>> {
+type Options = (Vec<String>, BTreeMap<String, Prior>);
+
+/// The options and what is believed of them; `None` where one of them, or their list, cannot be read.
+fn options(at: &At<'_>, here: &str, places: &mut Places) -> Option<Options> {
     places.place(format!("{here}/options"), at.node.mark, &at.key);
     let mut options = Vec::new();
+    let mut priors = BTreeMap::new();
     let mut all_read = true;
     for (number, item) in at.list(places)?.into_iter().enumerate() {
         let name = if item.is_scalar() {
             item.text(places)
         } else {
             // A renamed option is refused, its name is usable all the same.
-            Keys::of(&item, &["name"], &["was"], places)
-                .and_then(|mut keys| keys.required("name", &item, places))
-                .and_then(|at| at.text(places))
+            Keys::of(&item, &["name", "prior"], &["was"], places).and_then(|mut keys| {
+                let name = keys.required("name", &item, places).and_then(|at| at.text(places))?;
+                if let Some(at) = keys.take("prior") {
+                    priors.extend(prior(&at, &name, here, places).map(|prior| (name.clone(), prior)));
+                }
+                Some(name)
+            })
         };
         places.place(format!("{here}/options/{number}"), item.node.mark, &item.key);
         all_read &= name.is_some();
         options.extend(name);
     }
-    all_read.then_some(options)
+    all_read.then_some((options, priors))
 }
 
-fn algorithm(at: &At<'_>, places: &mut Places) -> Option<Algorithm> {
+fn prior(at: &At<'_>, option: &str, here: &str, places: &mut Places) -> Option<Prior> {
+    let here = format!("{here}/priors/{}", escape(option));
+    places.place(&here, at.node.mark, &at.key);
+    let mut keys = Keys::of(at, &["reward", "count"], &[], places)?;
+    let mut number = |key: &str, places: &mut Places| {
+        let at = keys.required(key, at, places)?;
+        places.place(format!("{here}/{key}"), at.node.mark, &at.key);
+        at.number(places)
+    };
+    let (reward, count) = (number("reward", places), number("count", places));
+    Some(Prior { reward: reward?, count: count? })
+}
+
+fn algorithm(at: &At<'_>, here: &str, places: &mut Places) -> Option<Algorithm> {
     if at.is_scalar() {
-        return at.one_of("an algorithm", &Algorithm::ALL, &LATER_ALGORITHMS, places);
+        return at.one_of("an algorithm", &Algorithm::ALL, &[], places);
     }
     let entries = at.entries("name and the algorithm's own keys", places)?;
     // What belongs to an algorithm that is refused is not looked at.
-    if let Some((_, name)) = entries.iter().find(|(key, _)| *key == "name") {
-        let algorithm = name.one_of("an algorithm", &Algorithm::ALL, &LATER_ALGORITHMS, places)?;
-        Keys::of(at, &["name"], &[], places)?;
-        return Some(algorithm);
+    let Some((_, name)) = entries.iter().find(|(key, _)| *key == "name") else {
+        places.problem(at.node.mark, &at.key, "name is missing; write for example algorithm: thompson");
+        return None;
+    };
+    match name.one_of("an algorithm", &Algorithm::ALL, &[], places)? {
+        Algorithm::EpsilonGreedy { epsilon } => {
+            let mut keys = Keys::of(at, &["name", "epsilon"], &[], places)?;
+            let Some(at) = keys.take("epsilon") else { return Some(Algorithm::EpsilonGreedy { epsilon }) };
+            places.place(format!("{here}/algorithm/epsilon"), at.node.mark, &at.key);
+            Some(Algorithm::EpsilonGreedy { epsilon: at.number(places)? })
+        }
+        other => {
+            if let Some((_, epsilon)) = entries.iter().find(|(key, _)| *key == "epsilon") {
+                let message = "epsilon acts only with epsilon_greedy; leave it out or change the algorithm";
+                places.problem(epsilon.node.mark, &epsilon.key, message);
+                return None;
+            }
+            Keys::of(at, &["name"], &[], places)?;
+            Some(other)
+        }
     }
-    places.problem(at.node.mark, &at.key, "name is missing; write for example algorithm: thompson");
-    None
 }
 
 pub(super) fn valid(at: &At<'_>, places: &mut Places) -> Option<Vec<BTreeMap<String, Vec<String>>>> {
