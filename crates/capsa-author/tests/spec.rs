@@ -290,10 +290,7 @@ const WRONG: &[(&str, &[&str])] = &[
             "line 4: rails.max_delta: max_delta acts only with algorithm: simple_weighted; leave it out or change the algorithm",
         ],
     ),
-    (
-        "algorithm: ucb2\n",
-        &["line 3: algorithm: \"ucb2\" is not an algorithm; did you mean \"ucb1\"?"],
-    ),
+    ("algorithm: ucb2\n", &["line 3: algorithm: \"ucb2\" is not an algorithm; did you mean \"ucb1\"?"]),
     // Enums.
     ("algorithm: thomson\n", &["line 3: algorithm: \"thomson\" is not an algorithm; did you mean \"thompson\"?"]),
     (
@@ -449,7 +446,7 @@ const WRONG_WHOLE: &[(&str, &[&str])] = &[
     ("name: r\noptions: [a]\n", &["line 2: options: 1 options; use 2 to 1024"]),
     ("name: r\noptions:\n  - a\n  - b\n  - a\n", &["line 5: options[2]: option \"a\" stands twice"]),
     ("name: r\noptions:\n  - a\n  -\n", &["line 4: options[1]: expected a text, got nothing"]),
-    ("name: r\noptions: [a, [b]]\n", &["line 2: options[1]: expected a map of name, got a list"]),
+    ("name: r\noptions: [a, [b]]\n", &["line 2: options[1]: expected a map of name, prior, got a list"]),
     (
         "name: r\noptions: [a, {name: b, was: [c]}]\nbaseline: b\n",
         &["line 2: options[1].was: was is not supported by this version yet; leave it out"],

@@ -14,9 +14,15 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cbor::{self, ByName, DecodeError};
 use crate::definition::{Algorithm, Decay};
 use crate::learners;
+
+mod encoded;
+mod evidence;
+
+pub use encoded::STATE_SCHEMA;
+pub use evidence::{Arm, PriorArm};
+use evidence::{Pool, grow, keep_over};
 
 /// What evicted keys left counts as at most this many rewards of an option in a new key, which
 /// so learns what is usual and can still find out that it differs.
@@ -24,115 +30,6 @@ pub const PRIOR_STRENGTH: f64 = 8.0;
 
 /// Where all keys have earned less than this share more than one of them, that one has earned it all.
 const POOL_ROUNDING: f64 = 1e-9;
-
-/// The version of the encoding of learned state.
-pub const STATE_SCHEMA: u32 = 1;
-
-/// Evidence of one option in one key. The sums are of rewards scaled to 0..1, after decay.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Arm {
-    /// How many rewards count.
-    pub n: f64,
-    /// Their sum.
-    pub sum: f64,
-    /// The inner weight that the key started from, and to which decay leads back.
-    pub start: Option<f64>,
-    /// The sum of their squares.
-    pub sum_sq: f64,
-    /// The inner weight; every option of a held key has one under `simple_weighted`.
-    pub weight: Option<f64>,
-}
-
-impl Arm {
-    /// The sums fade to nothing, the weight to where the key started.
-    fn faded(self, keep: f64) -> Self {
-        let weight = match (self.weight, self.start) {
-            (Some(weight), Some(start)) => Some(start + (weight - start) * keep),
-            (weight, _) => weight,
-        };
-        Self { n: self.n * keep, sum: self.sum * keep, sum_sq: self.sum_sq * keep, weight, ..self }
-    }
-}
-
-impl Arm {
-    /// Whether this is what rewards can lead to.
-    fn holds(&self) -> bool {
-        let count = |number: f64| number >= 0.0 && number.is_finite();
-        count(self.n)
-            && count(self.sum)
-            && count(self.sum_sq)
-            && count(self.start.unwrap_or(0.0))
-            && count(self.weight.unwrap_or(0.0))
-    }
-
-    fn add(&mut self, n: f64, sum: f64, sum_sq: f64) {
-        self.n += n;
-        self.sum += sum;
-        self.sum_sq += sum_sq;
-    }
-}
-
-/// What one option has earned in all keys together, those that were evicted included.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Sums {
-    n: f64,
-    sum: f64,
-    sum_sq: f64,
-}
-
-impl Sums {
-    /// Adds `times` what an arm holds; never below nothing, which rounding could lead to.
-    fn add(&mut self, arm: Arm, times: f64) {
-        self.n = (self.n + arm.n * times).max(0.0);
-        self.sum = (self.sum + arm.sum * times).max(0.0);
-        self.sum_sq = (self.sum_sq + arm.sum_sq * times).max(0.0);
-    }
-
-    fn faded(self, keep: f64) -> Self {
-        Self { n: self.n * keep, sum: self.sum * keep, sum_sq: self.sum_sq * keep }
-    }
-}
-
-/// What all keys have earned together, as long as shrinkage is on.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Pool {
-    tau_ms: u64,
-    arms: Vec<Vec<Sums>>,
-}
-
-impl Pool {
-    fn at(&mut self, registered: usize, slot: usize) -> &mut Sums {
-        grow(&mut self.arms, registered + 1);
-        grow(&mut self.arms[registered], slot + 1);
-        &mut self.arms[registered][slot]
-    }
-
-    fn advance(&mut self, tau_ms: u64, decay: Option<Decay>) {
-        let keep = keep_over(decay, tau_ms.saturating_sub(self.tau_ms));
-        if keep < 1.0 {
-            self.arms.iter_mut().flatten().for_each(|sums| *sums = sums.faded(keep));
-        }
-        self.tau_ms = self.tau_ms.max(tau_ms);
-    }
-}
-
-/// What evicted keys left behind for one option.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PriorArm {
-    /// How many rewards the evicted keys held.
-    pub n: f64,
-    /// Their sum.
-    pub sum: f64,
-    /// The sum of their squares.
-    pub sum_sq: f64,
-    /// The sum of the evicted inner weights.
-    pub weight_sum: f64,
-    /// How many evicted keys had an inner weight.
-    pub weight_count: f64,
-}
 
 /// The learning of one context key.
 #[derive(Debug, Clone, PartialEq)]
@@ -589,109 +486,6 @@ impl Learned {
             gone(&key);
         }
     }
-
-    /// The state as bytes: the same state gives the same bytes on every machine.
-    pub fn encode(&self) -> Vec<u8> {
-        let by_name = |arms: &[Vec<Arm>]| self.named(arms, |arm| *arm != Arm::default());
-        cbor::encode(&Encoded {
-            keys: (self.keys.iter())
-                .map(|(key, entry)| {
-                    let encoded = EncodedEntry {
-                        arms: by_name(&entry.arms),
-                        used: entry.used,
-                        tau_ms: entry.tau_ms,
-                        feedbacks: entry.feedbacks,
-                        updated_at_ms: entry.updated_at_ms,
-                    };
-                    (key.clone(), encoded)
-                })
-                .collect(),
-            pool: self.pool.as_ref().map(|pool| EncodedPool {
-                arms: self.named(&pool.arms, |sums| *sums != Sums::default()),
-                tau_ms: pool.tau_ms,
-            }),
-            clock: self.clock,
-            prior: self.named(&self.prior, |arm| *arm != PriorArm::default()),
-            schema: STATE_SCHEMA,
-            evicted: self.evicted,
-            version: self.version,
-            prior_tau_ms: self.prior_tau_ms,
-        })
-    }
-
-    /// Reads a state that [`Learned::encode`] wrote.
-    ///
-    /// # Errors
-    ///
-    /// [`DecodeError`] if the bytes are not such a state or of another schema.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let encoded: Encoded = cbor::decode("learned state", bytes)?;
-        let in_keys = encoded.keys.0.values().flat_map(|entry| entry.arms.0.values());
-        if !in_keys.flat_map(|arms| arms.0.values()).all(|arm| arm.holds()) {
-            return Err(DecodeError {
-                what: "learned state",
-                why: "it holds a number that nothing can lead to".to_owned(),
-            });
-        }
-        if encoded.schema != STATE_SCHEMA {
-            let why = format!("it has schema {}, this version reads {STATE_SCHEMA}", encoded.schema);
-            return Err(DecodeError { what: "learned state", why });
-        }
-        let mut learned = Self {
-            prior_tau_ms: encoded.prior_tau_ms,
-            clock: encoded.clock,
-            version: encoded.version,
-            evicted: encoded.evicted,
-            ..Self::default()
-        };
-        let mut prior = Vec::new();
-        learned.placed(encoded.prior, &mut prior);
-        learned.prior = prior;
-        if let Some(pool) = encoded.pool {
-            let mut arms = Vec::new();
-            learned.placed(pool.arms, &mut arms);
-            learned.pool = Some(Pool { tau_ms: pool.tau_ms, arms });
-        }
-        for (key, entry) in encoded.keys.0 {
-            let mut arms = Vec::new();
-            learned.placed(entry.arms, &mut arms);
-            if learned.by_use.insert(entry.used, key.clone()).is_some() {
-                let why = format!("two keys have the place {} in the order of eviction", entry.used);
-                return Err(DecodeError { what: "learned state", why });
-            }
-            let EncodedEntry { used, tau_ms, feedbacks, updated_at_ms, .. } = entry;
-            learned.keys.insert(key, Entry { used, tau_ms, updated_at_ms, feedbacks, arms });
-        }
-        Ok(learned)
-    }
-
-    /// The digest of [`Learned::encode`].
-    pub fn state_hash(&self) -> String {
-        cbor::digest(&self.encode())
-    }
-
-    fn named<T: Copy>(&self, arms: &[Vec<T>], keep: impl Fn(&T) -> bool) -> ByName<ByName<T>> {
-        (self.names.iter().zip(arms))
-            .filter_map(|(names, arms)| {
-                let kept: ByName<T> = (names.options.iter().zip(arms))
-                    .filter(|(_, arm)| keep(arm))
-                    .map(|(option, arm)| (option.clone(), *arm))
-                    .collect();
-                (!kept.0.is_empty()).then(|| (names.strategy.clone(), kept))
-            })
-            .collect()
-    }
-
-    fn placed<T: Copy + Default>(&mut self, named: ByName<ByName<T>>, arms: &mut Vec<Vec<T>>) {
-        for (strategy, options) in named.0 {
-            for (option, arm) in options.0 {
-                let (registered, slot) = self.place(&strategy, &option);
-                grow(arms, registered + 1);
-                grow(&mut arms[registered], slot + 1);
-                arms[registered][slot] = arm;
-            }
-        }
-    }
 }
 
 impl Entry {
@@ -732,67 +526,9 @@ impl Entry {
     }
 }
 
-impl PriorArm {
-    fn faded(self, keep: f64) -> Self {
-        Self {
-            n: self.n * keep,
-            sum: self.sum * keep,
-            sum_sq: self.sum_sq * keep,
-            weight_sum: self.weight_sum * keep,
-            weight_count: self.weight_count * keep,
-        }
-    }
-}
-
-/// The share of an outcome that is left after a span of the decay clock.
-fn keep_over(decay: Option<Decay>, span_ms: u64) -> f64 {
-    match decay.and_then(|decay| decay.half_life_seconds) {
-        Some(half_life) if span_ms > 0 => libm::exp2(-(span_ms as f64) / (half_life * 1000.0)),
-        _ => 1.0,
-    }
-}
-
 /// Scales weights to the sum 1; uniform where nothing is left.
 pub(crate) fn normalise(weights: &mut [f64]) {
     let total: f64 = weights.iter().sum();
     let uniform = 1.0 / weights.len() as f64;
     weights.iter_mut().for_each(|weight| *weight = if total > 0.0 { *weight / total } else { uniform });
-}
-
-fn grow<T: Clone + Default>(items: &mut Vec<T>, least: usize) {
-    if items.len() < least {
-        items.resize(least, T::default());
-    }
-}
-
-// Fields in the order of (length, bytes): the deterministic order of their encoded keys.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Encoded {
-    keys: ByName<EncodedEntry>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pool: Option<EncodedPool>,
-    clock: DecayClock,
-    prior: ByName<ByName<PriorArm>>,
-    schema: u32,
-    evicted: u64,
-    version: u64,
-    prior_tau_ms: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EncodedPool {
-    arms: ByName<ByName<Sums>>,
-    tau_ms: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EncodedEntry {
-    arms: ByName<ByName<Arm>>,
-    used: u64,
-    tau_ms: u64,
-    feedbacks: u64,
-    updated_at_ms: u64,
 }

@@ -22,7 +22,8 @@ impl Combinations {
         }
         let sizes: Vec<usize> = (sizes.iter().enumerate())
             .map(|(at, &size)| {
-                usize::try_from(size).map_err(|_| PyValueError::new_err(format!("sizes[{at}] is {size}; use 1 to 65535")))
+                usize::try_from(size)
+                    .map_err(|_| PyValueError::new_err(format!("sizes[{at}] is {size}; use 1 to 65535")))
             })
             .collect::<PyResult<_>>()?;
         let valid = valid.map(|valid| rows(valid, sizes.len())).transpose()?;

@@ -437,7 +437,8 @@ fn seed(py: Python<'_>, seed: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
         let kind = seed.get_type().name()?;
         return Err(PyTypeError::new_err(format!("seed is a whole number or None, not {kind}")));
     }
-    seed.extract().map_err(|_| PyValueError::new_err(format!("seed {} is not within 0 to 2**64 - 1", shown(&seed.to_string()))))
+    seed.extract()
+        .map_err(|_| PyValueError::new_err(format!("seed {} is not within 0 to 2**64 - 1", shown(&seed.to_string()))))
 }
 
 macro_rules! learner {
