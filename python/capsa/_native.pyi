@@ -41,6 +41,11 @@ __all__ = [
 
 _Flags: TypeAlias = Sequence[bool] | Sequence[Sequence[bool]] | NDArray[np.bool_]
 _Numbers: TypeAlias = Sequence[float] | Sequence[Sequence[float]] | NDArray[Any]
+_Priors: TypeAlias = (
+    Mapping[int, tuple[float, float]]
+    | Mapping[str, tuple[float, float]]
+    | Mapping[int | str, tuple[float, float]]
+)
 _Keys: TypeAlias = Sequence[str | int] | NDArray[Any]
 
 __version__: Final[str]
@@ -560,7 +565,8 @@ class Learner:
             folded into a prior that new keys start from, worth at most 8 rewards an option.
         half_life_updates: After this many later updates of its key a reward counts half. ``None`` = nothing fades.
         priors: What is believed of single options beforehand: ``{option: (mean, count)}`` counts in every key as
-            ``count`` rewards of ``mean``, and never fades.
+            ``count`` rewards with the mean ``mean``, scattered like the uniform distribution (or as far as that mean permits),
+            and never fades.
         shrinkage: What each option has earned in the other keys counts as at most this many rewards.
             ``None`` = keys learn apart. Not for `SimpleWeighted`.
 
@@ -678,7 +684,7 @@ class Thompson(Learner):
         min_exploration: float = 0.0,
         max_keys: int = ...,
         half_life_updates: float | None = None,
-        priors: Mapping[int | str, tuple[float, float]] | None = None,
+        priors: _Priors | None = None,
     ) -> Self: ...
 
 @final
@@ -701,7 +707,7 @@ class EpsilonGreedy(Learner):
         min_exploration: float = 0.0,
         max_keys: int = ...,
         half_life_updates: float | None = None,
-        priors: Mapping[int | str, tuple[float, float]] | None = None,
+        priors: _Priors | None = None,
     ) -> Self: ...
 
 @final
@@ -724,7 +730,7 @@ class Ucb1(Learner):
         min_exploration: float = 0.0,
         max_keys: int = ...,
         half_life_updates: float | None = None,
-        priors: Mapping[int | str, tuple[float, float]] | None = None,
+        priors: _Priors | None = None,
     ) -> Self: ...
 
 @final
@@ -745,7 +751,7 @@ class SimpleWeighted(Learner):
         min_exploration: float = 0.0,
         max_keys: int = ...,
         half_life_updates: float | None = None,
-        priors: Mapping[int | str, tuple[float, float]] | None = None,
+        priors: _Priors | None = None,
     ) -> Self: ...
 
 @final

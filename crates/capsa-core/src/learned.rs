@@ -28,7 +28,7 @@ use evidence::{Pool, grow, keep_over};
 /// so learns what is usual and can still find out that it differs.
 pub const PRIOR_STRENGTH: f64 = 8.0;
 
-/// Where all keys have earned less than this share more than one of them, that one has earned it all.
+/// What all keys have earned beyond one of them is nothing below this share of it, or of one reward.
 const POOL_ROUNDING: f64 = 1e-9;
 
 /// The learning of one context key.
@@ -249,7 +249,7 @@ impl Learned {
                 let mut others = all;
                 others.add(*arm, -1.0);
                 // What rounding leaves of nothing has a mean, too.
-                if others.n <= POOL_ROUNDING * all.n {
+                if others.n <= POOL_ROUNDING * all.n.max(1.0) {
                     continue;
                 }
                 let share = if others.n > strength { strength / others.n } else { 1.0 };

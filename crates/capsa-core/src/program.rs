@@ -79,7 +79,18 @@ impl Overrides {
         definition.horizon = horizon.or(definition.horizon);
         definition.mode = mode.or(definition.mode);
         definition.max_contexts = max_contexts.or(definition.max_contexts);
-        definition.filled()
+        definition.filled().map_err(|problems| problems.into_iter().map(|problem| of_overrides(problem, self)).collect())
+    }
+}
+
+/// A problem in the place that the override has: one algorithm stands for all strategies.
+fn of_overrides(problem: Problem, overrides: &Overrides) -> Problem {
+    let inner = problem.pointer.strip_prefix("/strategies/").and_then(|rest| rest.split_once('/'));
+    match inner {
+        Some((_, inner)) if overrides.algorithm.is_some() && inner.starts_with("algorithm") => {
+            Problem { pointer: format!("/{inner}"), ..problem }
+        }
+        _ => problem,
     }
 }
 

@@ -307,7 +307,7 @@ impl Tabular {
         }
         let [low, high] = self.settings.reward_range;
         if !(low..=high).contains(&reward) {
-            return Err(Unfit(format!("reward {reward} is outside reward_range [{low}, {high}]")));
+            return Err(Unfit(format!("reward {reward:?} is outside reward_range [{low}, {high}]")));
         }
         Ok(())
     }

@@ -135,8 +135,8 @@ pub fn floats(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Array<f64>> {
         return Ok(Array { data: buffer.to_vec(value.py())?, shape: buffer.shape().to_vec() });
     }
     let (array, kind) = asarray(value)?;
-    // NumPy makes an empty list an array of floats; a flag is a number to nobody.
-    if !"iuf".contains(kind) {
+    // A flag is 1 or 0.
+    if !"biuf".contains(kind) {
         return Err(wrong_kind(&array, what, "numbers"));
     }
     copied(&array, "float64")

@@ -47,11 +47,13 @@ impl Learned {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let encoded: Encoded = cbor::decode("learned state", bytes)?;
         let in_keys = encoded.keys.0.values().flat_map(|entry| entry.arms.0.values());
-        if !in_keys.flat_map(|arms| arms.0.values()).all(|arm| arm.holds()) {
-            return Err(DecodeError {
-                what: "learned state",
-                why: "it holds a number that nothing can lead to".to_owned(),
-            });
+        let pooled = encoded.pool.iter().flat_map(|pool| pool.arms.0.values());
+        let holds = in_keys.flat_map(|arms| arms.0.values()).all(Arm::holds)
+            && encoded.prior.0.values().flat_map(|arms| arms.0.values()).all(PriorArm::holds)
+            && pooled.flat_map(|arms| arms.0.values()).all(Sums::holds);
+        if !holds {
+            let why = "it holds a number that nothing can lead to".to_owned();
+            return Err(DecodeError { what: "learned state", why });
         }
         if encoded.schema != STATE_SCHEMA {
             let why = format!("it has schema {}, this version reads {STATE_SCHEMA}", encoded.schema);

@@ -34,12 +34,7 @@ impl Arm {
 impl Arm {
     /// Whether this is what rewards can lead to.
     pub(super) fn holds(&self) -> bool {
-        let count = |number: f64| number >= 0.0 && number.is_finite();
-        count(self.n)
-            && count(self.sum)
-            && count(self.sum_sq)
-            && count(self.start.unwrap_or(0.0))
-            && count(self.weight.unwrap_or(0.0))
+        [self.n, self.sum, self.sum_sq, self.start.unwrap_or(0.0), self.weight.unwrap_or(0.0)].iter().all(is_amount)
     }
 
     pub(super) fn add(&mut self, n: f64, sum: f64, sum_sq: f64) {
@@ -59,6 +54,11 @@ pub(super) struct Sums {
 }
 
 impl Sums {
+    /// As [`Arm::holds`].
+    pub(super) fn holds(&self) -> bool {
+        [self.n, self.sum, self.sum_sq].iter().all(is_amount)
+    }
+
     /// Adds `times` what an arm holds; never below nothing, which rounding could lead to.
     pub(super) fn add(&mut self, arm: Arm, times: f64) {
         self.n = (self.n + arm.n * times).max(0.0);
@@ -111,6 +111,11 @@ pub struct PriorArm {
 }
 
 impl PriorArm {
+    /// As [`Arm::holds`].
+    pub(super) fn holds(&self) -> bool {
+        [self.n, self.sum, self.sum_sq, self.weight_sum, self.weight_count].iter().all(is_amount)
+    }
+
     pub(super) fn faded(self, keep: f64) -> Self {
         Self {
             n: self.n * keep,
@@ -134,4 +139,9 @@ pub(super) fn grow<T: Clone + Default>(items: &mut Vec<T>, least: usize) {
     if items.len() < least {
         items.resize(least, T::default());
     }
+}
+
+/// Whether a number can be a count of rewards or their sum: an f64 cannot count beyond 2^53.
+fn is_amount(number: &f64) -> bool {
+    (0.0..=9_007_199_254_740_992.0).contains(number)
 }
