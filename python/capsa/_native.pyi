@@ -27,6 +27,7 @@ __all__ = [
     "Ucb1",
     "__version__",
     "compile_spec",
+    "decide_again",
     "digest",
     "encode_installed",
     "encode_learning_changed",
@@ -114,6 +115,21 @@ def filled_definition(definition: str) -> str:
 
 def digest(bytes: bytes) -> str:
     """``b2:`` and the BLAKE2b-256 digest of some bytes, in hexadecimal."""
+
+def decide_again(capsule: Capsule, decision: Decision, now_ms: int) -> Decision:
+    """Makes a recorded decision again, from the state that the capsule has now.
+
+    From the state of the recorded learner version, at the recorded time, its payload is that of the record, to the
+    byte. The guest is not asked again: key and allowed options are in the record. Nothing changes.
+
+    Args:
+        capsule: Folded to the learner version of the decision.
+        decision: As `Capsule.read_decision` gives it.
+        now_ms: The time in the header of its event.
+
+    Raises:
+        InvalidRequest: What was recorded does not fit the state.
+    """
 
 def encode_installed(capsule: str, version: int, digest: str, size_bytes: int, definition: str) -> bytes:
     """The payload of an ``installed`` event."""

@@ -79,7 +79,9 @@ impl Overrides {
         definition.horizon = horizon.or(definition.horizon);
         definition.mode = mode.or(definition.mode);
         definition.max_contexts = max_contexts.or(definition.max_contexts);
-        definition.filled().map_err(|problems| problems.into_iter().map(|problem| of_overrides(problem, self)).collect())
+        definition
+            .filled()
+            .map_err(|problems| problems.into_iter().map(|problem| of_overrides(problem, self)).collect())
     }
 }
 

@@ -33,16 +33,20 @@ pub struct Capsule {
     inner: Mutex<Inner>,
 }
 
-struct Inner {
-    state: State,
+pub(crate) struct Inner {
+    pub(crate) state: State,
     component: Arc<capsa_vm::Component>,
 }
 
 impl Capsule {
     /// Held only between calls into Python or the guest, never across one.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while it was held would be a bug of ours; the state is a fold, not half an update.
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn stream_key(&self) -> [u8; 8] {
+        self.stream_key
     }
 
     fn ready(&self) -> (Arc<Program>, Arc<capsa_vm::Component>) {

@@ -40,6 +40,11 @@ impl Decision {
         Self { record, origin, version, payload, warnings: Vec::new(), log: Vec::new() }
     }
 
+    /// Where it was made.
+    pub fn origin(&self) -> Arc<Origin> {
+        Arc::clone(&self.origin)
+    }
+
     /// The same with what only the live call knows.
     pub fn with_words(self, warnings: Vec<String>, log: Vec<(String, String)>) -> Self {
         Self { warnings, log, ..self }

@@ -13,6 +13,7 @@ mod events;
 mod host;
 mod joint;
 mod learners;
+mod replay;
 
 use pyo3::prelude::*;
 
@@ -43,6 +44,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(events::encode_installed, module)?)?;
     module.add_function(wrap_pyfunction!(events::encode_learning_changed, module)?)?;
     module.add_function(wrap_pyfunction!(events::encode_outcome, module)?)?;
+    module.add_function(wrap_pyfunction!(replay::decide_again, module)?)?;
     module.add_function(wrap_pyfunction!(convert::digest, module)?)?;
     Ok(())
 }
