@@ -2,7 +2,7 @@
 
 * An observation counts 2^(-later updates of the same key / half life).
 * An option's evidence in a key: what it earned there; with `shrinkage` s also what it earned in all other
-  keys, scaled down to at most s rewards; and its prior, which never fades: `count` rewards with this mean and,
+  keys, scaled down to at most s rewards (nothing, where that is less than 1e-9 of all or of a reward); and its prior, which never fades: `count` rewards with this mean and,
   on the 0..1 scale, the variance 1/12 of the uniform distribution, or mean x (1 - mean) where that is less.
 * `thompson`: the probability that the option's mean is the largest (`tests.reference.posteriors`).
 * `epsilon_greedy`: epsilon / K for each of the K allowed options, 1 - epsilon for the best mean; an option
@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from tests.reference.posteriors import belief, win_probabilities
 
 LEARNING_RATE = 0.05
+#: What the other keys have earned counts from this share of everything, or of one reward, on.
+NOTHING = 1e-9
 PRIOR_STRENGTH = 8.0
 #: What has no evidence counts as, on the 0..1 scale.
 UNKNOWN_MEAN = 0.5
@@ -144,8 +146,9 @@ class TabularModel:
                 if o.option == option
             ]
             total = math.fsum(count for count, _ in elsewhere)
-            scale = min(1.0, self.settings.shrinkage / total) if total > 0 else 1.0
-            seen += [(count * scale, reward) for count, reward in elsewhere]
+            if total > NOTHING * max(1.0, total + math.fsum(count for count, _ in seen)):
+                scale = min(1.0, self.settings.shrinkage / total)
+                seen += [(count * scale, reward) for count, reward in elsewhere]
         if option in self.settings.priors:
             mean, count = self.settings.priors[option]
             low, high = self.settings.reward_range
