@@ -9,7 +9,8 @@ CapsaError                    detail, pointer, value, remedy; ``code`` is the pr
 ├── InvalidSpec               a YAML spec; ``problems`` has every line that is wrong
 ├── InvalidCapsule            a component that cannot be run or does not say what it is
 ├── NotFound
-│   └── UnknownTenant · UnknownJob · UnknownCapsule · UnknownDecision
+│   ├── UnknownTenant · UnknownJob · UnknownCapsule · UnknownDecision
+│   └── UnknownEvent · UnknownBlob           of a journal
 ├── Conflict
 │   └── FeedbackConflict · InstallConflict
 ├── CapsuleRefused            the capsule answered with an error of its own
@@ -17,7 +18,13 @@ CapsaError                    detail, pointer, value, remedy; ``code`` is the pr
 │   ├── CapsuleTrapped · CapsuleDeadline · CapsuleOutOfMemory
 │   └── CapsuleStack · CapsuleBadOutput
 ├── StoreError
-│   └── StoreForked · StoreClosed · StoreUnsupported · JournalMismatch
+│   ├── StoreForked · StoreClosed · JournalMismatch
+│   ├── StoreLocked           somebody else has the store open
+│   ├── NotAStore             the folder holds other things
+│   ├── StoreUnsupported
+│   │   └── StoreTooNew · NetworkFileSystem
+│   └── StoreUnwritable       the journal failed: nothing is recorded until it is opened again
+│       └── StoreFull · StoreBusy · StoreReadOnly · StoreDamaged
 └── Overloaded · HostFault    ours
 ```
 
@@ -48,17 +55,28 @@ __all__ = [
     "InvalidSpec",
     "JournalMismatch",
     "MetricOutOfRange",
+    "NetworkFileSystem",
     "NoAllowedOption",
+    "NotAStore",
     "NotFound",
     "Overloaded",
     "RewardMissing",
     "RewardOutOfRange",
+    "StoreBusy",
     "StoreClosed",
+    "StoreDamaged",
     "StoreError",
     "StoreForked",
+    "StoreFull",
+    "StoreLocked",
+    "StoreReadOnly",
+    "StoreTooNew",
     "StoreUnsupported",
+    "StoreUnwritable",
+    "UnknownBlob",
     "UnknownCapsule",
     "UnknownDecision",
+    "UnknownEvent",
     "UnknownField",
     "UnknownJob",
     "UnknownMetric",
@@ -204,6 +222,18 @@ class UnknownDecision(NotFound):
     code = "unknown-decision"
 
 
+class UnknownEvent(NotFound):
+    """The stream has no event with this sequence."""
+
+    code = "unknown-event"
+
+
+class UnknownBlob(NotFound):
+    """No blob has this digest."""
+
+    code = "unknown-blob"
+
+
 class Conflict(CapsaError):
     """Something else was said before; nothing has changed."""
 
@@ -280,6 +310,60 @@ class StoreUnsupported(StoreError):
     """A kind of store that this version does not have yet."""
 
     code = "store-unsupported"
+
+
+class StoreLocked(StoreError):
+    """Somebody else has the store open; the detail says who."""
+
+    code = "store-locked"
+
+
+class NotAStore(StoreError):
+    """A folder or file that this version did not make."""
+
+    code = "not-a-store"
+
+
+class StoreTooNew(StoreUnsupported):
+    """A newer version wrote the store."""
+
+    code = "store-too-new"
+
+
+class NetworkFileSystem(StoreUnsupported):
+    """The folder is on a file system whose locks and syncs cannot be relied on."""
+
+    code = "network-file-system"
+
+
+class StoreUnwritable(StoreError):
+    """The journal failed: nothing more is recorded until the store is opened again."""
+
+    code = "store-unwritable"
+
+
+class StoreFull(StoreUnwritable):
+    """The disk is full."""
+
+    code = "store-full"
+
+
+class StoreBusy(StoreUnwritable):
+    """Another program holds a lock on the database file."""
+
+    code = "store-busy"
+
+
+class StoreReadOnly(StoreUnwritable):
+    """The folder or the file may not be written."""
+
+    code = "store-read-only"
+
+
+class StoreDamaged(StoreUnwritable):
+    """The files are not what was written."""
+
+    code = "store-damaged"
 
 
 class JournalMismatch(StoreError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -38,9 +39,12 @@ def test_the_async_store_does_what_the_store_does() -> None:
     asyncio.run(story())
 
 
-def test_many_tasks_lose_nothing() -> None:
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_many_tasks_lose_nothing(tmp_path: Path, on_disk: bool) -> None:
+    path = tmp_path / "store" if on_disk else None
+
     async def story() -> None:
-        async with capsa.AsyncStore() as store:
+        async with capsa.AsyncStore(path) as store:
             router = await store.install(SPEC)
 
             async def one(at: int) -> None:
@@ -53,6 +57,34 @@ def test_many_tasks_lose_nothing() -> None:
             assert (report.decisions, report.feedback.applied, report.contexts.count) == (200, 200, 3)
 
     asyncio.run(story())
+    if path is not None:
+        with capsa.open(path) as again:
+            assert again.capsule("router").report().feedback.applied == 200
+
+
+def test_on_disk_all_tasks_share_one_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred feedbacks at once wait for the disk a few times, not a hundred times; none is answered before."""
+    waits = []
+
+    async def story() -> None:
+        async with capsa.AsyncStore(tmp_path / "store") as store:
+            router = await store.install(SPEC)
+            decided = [await router.decide({"tier": "a"}) for _ in range(100)]
+            durable = store.sync._durable
+
+            def counted() -> None:
+                waits.append(1)
+                durable()
+
+            monkeypatch.setattr(store.sync, "_durable", counted)
+            answers = await asyncio.gather(
+                *(router.feedback(decision.id, outcome={"quality": 1}) for decision in decided)
+            )
+            on_disk = {event.sequence for event in store.sync.journal.read("default")}
+            assert {answer.sequence for answer in answers} <= on_disk
+
+    asyncio.run(story())
+    assert 1 <= len(waits) <= 3
 
 
 @pytest.mark.parametrize("name", ["decide", "feedback", "contexts", "report", "update_learning"])

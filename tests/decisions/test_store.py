@@ -84,11 +84,12 @@ def test_importing_is_cheap() -> None:
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
-def test_a_closed_store_is_not_used(clock: Clock) -> None:
-    with capsa.open(clock=clock) as store:
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_a_closed_store_is_not_used(clock: Clock, tmp_path: Path, on_disk: bool) -> None:
+    with capsa.open(tmp_path / "store" if on_disk else None, clock=clock) as store:
         capsule = store.install(SPEC)
         decision = capsule.decide()
-    length = store.journal.length("default")
+        length = store.journal.length("default")
     for use in (
         capsule.decide,
         capsule.report,
@@ -104,14 +105,16 @@ def test_a_closed_store_is_not_used(clock: Clock) -> None:
         with pytest.raises(capsa.StoreClosed) as caught:
             use()
         assert caught.value.remedy
-    assert store.journal.length("default") == length
+    store.close()
+    if on_disk:
+        with capsa.open(tmp_path / "store") as again:
+            assert again.journal.length("default") == length
 
 
-def test_a_path_is_refused_until_it_can_be_kept(tmp_path: Path) -> None:
-    with pytest.raises(capsa.StoreUnsupported) as caught:
-        capsa.open(tmp_path / "store")
-    assert caught.value.pointer == "/path"
-    assert not (tmp_path / "store").exists()
+def test_a_store_says_whether_it_is_kept(tmp_path: Path) -> None:
+    with capsa.open(tmp_path / "store") as store:
+        assert store.persistent
+        assert "disk" in repr(store)
     with capsa.open() as store:
         assert not store.persistent
         assert "memory" in repr(store)

@@ -32,7 +32,7 @@ def result(tmp_path_factory: pytest.TempPathFactory, printed: list[str]) -> demo
 def test_one_seed_holds_its_claims(result: demo.DemoResult) -> None:
     assert [claim.text for claim in result.claims if not claim.holds] == []
     assert result.ok
-    assert len(result.claims) == 6
+    assert len(result.claims) == 7
 
 
 def test_it_draws_a_picture(result: demo.DemoResult) -> None:
@@ -124,14 +124,18 @@ def test_claims_can_fail(result: demo.DemoResult) -> None:
     weights[good.unseen] = [0.34, 0.33, 0.33]
     wrong = Classic(options=good.options, weights=weights, right=good.right, unseen=good.unseen)
     replace = msgspec.structs.replace
+    kept = result.restart
     faults = [
-        ([replace(steady, verdict="no clear difference")], good, ["by tier"]),
-        ([replace(steady, learned=steady.learned - 1)], good, ["every outcome"]),
-        ([replace(steady, reward_gap=0.01)], good, ["the capsule's rewards"]),
-        ([steady], wrong, ["classic: the right option", "classic: the unseen"]),
+        ([replace(steady, verdict="no clear difference")], good, kept, ["by tier"]),
+        ([replace(steady, learned=steady.learned - 1)], good, kept, ["every outcome"]),
+        ([replace(steady, reward_gap=0.01)], good, kept, ["the capsule's rewards"]),
+        ([steady], wrong, kept, ["classic: the right option", "classic: the unseen"]),
+        ([steady], good, replace(kept, lost=1), ["killed"]),
+        ([steady], good, replace(kept, doubled=1), ["killed"]),
+        ([steady], good, replace(kept, faults=1), ["killed"]),
     ]
-    for experiments, lesson, failing in faults:
-        failed = [claim.text for claim in _text.claims(experiments, lesson) if not claim.holds]
+    for experiments, lesson, restart, failing in faults:
+        failed = [claim.text for claim in _text.claims(experiments, lesson, restart) if not claim.holds]
         assert len(failed) == len(failing)
         assert all(text.startswith(start) for text, start in zip(failed, failing, strict=True))
 
@@ -141,6 +145,14 @@ def test_a_loss_is_called_a_loss(result: demo.DemoResult) -> None:
     lost = msgspec.structs.replace(steady, setup=BY_TASK, gain=[-0.01], wins=0, verdict="worse")
     first, _ = _text.sentences(lost)
     assert "learning does NOT beat the best fixed model (-0.0100 a request, ahead on 0 of 1 seeds)" in first
+
+
+def test_the_store_survives_its_process(result: demo.DemoResult) -> None:
+    """What the kills did is told as it was, and nothing acknowledged is missing."""
+    restart = result.restart
+    assert restart.kills == restart.sent_again == 2
+    assert restart.acknowledged + restart.unknown == restart.requests == 300
+    assert restart.lost == restart.doubled == restart.faults == 0
 
 
 def test_the_classic_scenario() -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``capsa author | demo``."""
+"""The command line: ``capsa COMMAND``; ``capsa --help`` names the commands."""
 
 from capsa.cli._main import main
 

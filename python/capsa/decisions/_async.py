@@ -1,7 +1,7 @@
 """The same store for asyncio.
 
-In memory every call takes some microseconds and runs at once; what compiles or walks over all
-contexts goes to a thread, and holds no lock meanwhile that a decision waits for.
+A decision takes some microseconds and runs at once. What compiles or walks over all contexts goes to a thread, and holds
+no lock meanwhile that a decision waits for; so does the wait for the disk, which all feedbacks share.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class AsyncStore:
 
     def __init__(self, path: str | Path | None = None, **settings: Any) -> None:
         self._store = open_store(path, **settings)
+        self._disk = _Disk(self._store)
 
     @property
     def sync(self) -> Store:
@@ -38,11 +39,11 @@ class AsyncStore:
     ) -> AsyncCapsule:
         """See `Job.install`."""
         place = self._store.tenant(tenant).job(job)
-        return AsyncCapsule(await asyncio.to_thread(place.install, source))
+        return AsyncCapsule(await asyncio.to_thread(place.install, source), self._disk)
 
     def capsule(self, name: str, *, tenant: str = DEFAULT, job: str = DEFAULT) -> AsyncCapsule:
         """See `Job.capsule`."""
-        return AsyncCapsule(self._store.tenant(tenant).job(job).capsule(name))
+        return AsyncCapsule(self._store.tenant(tenant).job(job).capsule(name), self._disk)
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,14 +51,43 @@ class AsyncStore:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._store.close()
+        await asyncio.to_thread(self._store.close)
+
+
+class _Disk:
+    """Waits for the disk on behalf of all callers: one thread, whatever their number."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._running: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+
+    async def durable(self) -> None:
+        """Returns once everything recorded before this call is on disk.
+
+        Raises:
+            StoreUnwritable: It may never be.
+        """
+        if not self._store.persistent:
+            return
+        if self._next is None:
+            # A wait that runs already may have begun before the caller's event.
+            self._next = asyncio.create_task(self._wait(self._running))
+        await asyncio.shield(self._next)
+
+    async def _wait(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        self._running, self._next = self._next, None
+        await asyncio.to_thread(self._store._durable)
 
 
 class AsyncCapsule:
     """A capsule for asyncio: the methods of `Capsule`, awaited."""
 
-    def __init__(self, capsule: Capsule) -> None:
+    def __init__(self, capsule: Capsule, disk: _Disk) -> None:
         self._capsule = capsule
+        self._disk = disk
 
     @property
     def sync(self) -> Capsule:
@@ -87,7 +117,7 @@ class AsyncCapsule:
         context_key: str | None = None,
     ) -> Feedback:
         """See `Capsule.feedback`."""
-        return self._capsule.feedback(
+        answer = self._capsule._feedback(
             decision_id,
             outcome=outcome,
             reward=reward,
@@ -96,6 +126,8 @@ class AsyncCapsule:
             option=option,
             context_key=context_key,
         )
+        await self._disk.durable()
+        return answer
 
     async def report(self) -> Report:
         """See `Capsule.report`."""
@@ -111,4 +143,4 @@ class AsyncCapsule:
 
     async def update_learning(self, **changes: Any) -> dict[str, Any]:
         """See `Capsule.update_learning`."""
-        return self._capsule.update_learning(**changes)
+        return await asyncio.to_thread(self._capsule.update_learning, **changes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from capsa import _native
-from capsa.decisions import _feedback, _learning, _report
+from capsa.decisions import _feedback, _history, _learning, _report
 from capsa.decisions._answers import ContextMemory, Feedback, StrategyFeedback
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, Recorded, Repeated, _Unset
 from capsa.decisions._fold import CapsuleState
@@ -126,7 +126,33 @@ class Capsule:
             InvalidRequest: What is sent does not fit the definition; nothing has changed.
             UnknownDecision: No decision of this capsule has this id.
             FeedbackConflict: It contradicts an earlier post; nothing has changed.
+            StoreUnwritable: It could not be brought to disk; whether it was is known after the next start.
         """
+        answer = self._feedback(
+            decision_id,
+            outcome=outcome,
+            reward=reward,
+            taken=taken,
+            strategy=strategy,
+            option=option,
+            context_key=context_key,
+        )
+        # What is repeated was answered before, but perhaps not yet written.
+        self._store._durable()
+        return answer
+
+    def _feedback(
+        self,
+        decision_id: str | _Unset | None,
+        *,
+        outcome: Mapping[str, float | bool] | None,
+        reward: float | None,
+        taken: OptionLike | _Unset | None,
+        strategy: str | int | None,
+        option: str | int | None,
+        context_key: str | None,
+    ) -> Feedback:
+        """As `feedback`, recorded but perhaps not yet on disk."""
         state = self._state()
         if decision_id is None and strategy is None and option is None and context_key is None:
             return _unrecorded(state, self._store._journal.length(self._place[0]))
@@ -156,13 +182,13 @@ class Capsule:
                 if isinstance(posted, Repeated):
                     state.repeated += 1
                     assert row.answer is not None
-                    return msgspec.structs.replace(row.answer, status="repeated")
-                if (row.posts, state.epoch) != (posts, epoch):
+                    answer = msgspec.structs.replace(row.answer, status="repeated")
+                elif (row.posts, state.epoch) != (posts, epoch):
                     # Another post for this decision, or other settings: work it out again.
                     continue
-                answer = self._record_outcome(state, now_ms, decision_id, posted)
-                row.answer = answer
-                return answer
+                else:
+                    answer = row.answer = self._record_outcome(state, now_ms, decision_id, posted)
+            return answer
 
     def _explicit(
         self,
@@ -278,7 +304,10 @@ class Capsule:
             if changed:
                 payload = _native.encode_learning_changed(self.name, changed, overrides)
                 self._store._record(self._place, "learning_changed", self._store._now_ms(), payload)
-            return _learning.document(state)
+            document = _learning.document(state)
+        if changed:
+            self._store._durable()
+        return document
 
     @property
     def state_hash(self) -> str:
@@ -308,6 +337,37 @@ class Capsule:
             value=type(input).__name__,
             remedy="send values by name, for example {'task_type': 'legal'}",
         )
+
+    def decisions(self, after: int = 0, limit: int = 100) -> list[_history.DecisionRecord]:
+        """What was decided, in the order of the journal. What was erased is not in it.
+
+        Args:
+            after: The `sequence` of the last row of the page before.
+            limit: Rows in a page, 1 to 1000.
+        """
+        return _history.decisions(self._store, self._place, after, limit)
+
+    def feedback_log(self, after: int = 0, limit: int = 100) -> list[_history.FeedbackRecord]:
+        """Every recorded post of feedback, as `decisions`."""
+        return _history.feedback_log(self._store, self._place, after, limit)
+
+    def story(self, decision_id: str) -> _history.Story:
+        """Everything about one decision: what was decided, what was posted, what was learned.
+
+        It reads the tenant's journal: its time grows with the number of events.
+
+        Raises:
+            UnknownDecision: No decision of this capsule has this id.
+        """
+        return _history.story(self._store, self._place, decision_id)
+
+    def replay(self, decision_id: str) -> _history.Replay:
+        """Folds the journal up to a decision's learner version, decides again, and compares to the last bit.
+
+        Raises:
+            UnknownDecision: No decision of this capsule has this id.
+        """
+        return _history.replay(self._store, self._place, decision_id)
 
 
 def _unrecorded(state: CapsuleState, sequence: int) -> Feedback:

@@ -21,9 +21,11 @@ class Nonces:
     Args:
         seed: Makes the random bytes a function of the seed and the count of nonces, for demos and
             tests. Without it they come from the operating system.
+        after: With a seed: how many events there are already, so that a store that is opened again goes on
+            with other nonces.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, after: int = 0) -> None:
         if seed is not None and not _is_seed(seed):
             raise InvalidField(
                 "seed is not a whole number of 128 bits",
@@ -32,7 +34,7 @@ class Nonces:
                 remedy="use such a number, or leave it out for draws that nobody can predict",
             )
         self._seed = None if seed is None else seed.to_bytes(16, "big", signed=True)
-        self._count = 0
+        self._count = after
         self._pool = b""
         self._at = 0
         self._lock = threading.Lock()

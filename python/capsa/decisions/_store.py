@@ -16,6 +16,7 @@ import cbor2
 
 from capsa import _native
 from capsa.capsules import CapsuleSource, read_source
+from capsa.decisions import _history
 from capsa.decisions._answers import InstallResult
 from capsa.decisions._capsule import Capsule
 from capsa.decisions._fold import CapsuleState, Fold
@@ -25,11 +26,10 @@ from capsa.errors import (
     InvalidField,
     StoreClosed,
     StoreForked,
-    StoreUnsupported,
     UnknownCapsule,
     shown,
 )
-from capsa.journal import Event, MemoryJournal
+from capsa.journal import Event, Fault, Journal, MemoryJournal, SqliteJournal
 
 DEFAULT: Final = "default"
 
@@ -52,31 +52,39 @@ def open_store(
     clock: Callable[[], float] = time.time,
     seed: int | None = None,
 ) -> Store:
-    """Opens a store. In this version it is in memory: what it learned ends with the process.
+    """Opens a store: in a folder on disk, or in memory.
 
-    What is learned is bounded by ``max_contexts``; the journal in memory is not: it keeps every decision
-    and feedback, about 5 kB a pair.
+    In a folder, a feedback is on disk before it is answered, and what was learned is rebuilt from the journal at
+    the next start. In memory everything ends with the process.
 
     Args:
-        path: Must be left out until this version can keep a store on disk.
+        path: The store's folder; made where it is missing. Left out: a store in memory.
         principal: Who the events say they were caused by.
-        cache_dir: A folder of our own for compiled components; without it every start compiles anew.
+        cache_dir: A folder of our own for compiled components. Left out: ``cache`` in the store's folder; in
+            memory, every start compiles anew.
         clock: Gives the time in seconds since 1970. Decisions and decay go by it.
         seed: Makes the draws repeatable: the same calls at the same times give the same decisions.
             For demos and tests; whoever knows it can predict every draw.
 
     Raises:
-        StoreUnsupported: A path was given.
+        StoreLocked: Another process, or another object of this one, has the folder open.
+        StoreUnsupported: The folder is on a network file system, or a newer version wrote it.
+        StoreError: The folder cannot be used; the message says why.
+        JournalMismatch: What is recorded does not fit this version.
         HostFault: The sandbox cannot be started here, or `cache_dir` is not only ours.
     """
-    if path is not None:
-        raise StoreUnsupported(
-            "this version keeps its store in memory only",
-            pointer="/path",
-            value=str(path),
-            remedy="call capsa.open() without a path; a store on disk comes with the next version",
-        )
-    return Store(principal=principal, cache_dir=cache_dir, clock=clock, seed=seed)
+    journal: Journal
+    if path is None:
+        journal = MemoryJournal()
+    else:
+        journal = SqliteJournal(path)
+        cache_dir = journal.cache if cache_dir is None else cache_dir
+    try:
+        return Store(journal, principal=principal, cache_dir=cache_dir, clock=clock, seed=seed)
+    except BaseException:
+        # Nobody else could open the folder otherwise.
+        journal.close()
+        raise
 
 
 class Store:
@@ -86,30 +94,41 @@ class Store:
     """
 
     def __init__(
-        self, *, principal: str, cache_dir: str | Path | None, clock: Callable[[], float], seed: int | None
+        self,
+        journal: Journal,
+        *,
+        principal: str,
+        cache_dir: str | Path | None,
+        clock: Callable[[], float],
+        seed: int | None,
     ) -> None:
         self.principal = principal
         self._clock = clock
         self._host = _native.Host(cache_dir=None if cache_dir is None else str(cache_dir))
-        self._journal = MemoryJournal()
+        self._journal = journal
         self._components: dict[str, _native.Component] = {}
-        self._fold = Fold(self._components.__getitem__)
-        self._nonces = Nonces(seed)
+        self._fold = Fold(self._component)
         # Held while an event is appended and folded, so that the fold sees the journal's order.
         self._lock = threading.RLock()
         self._forked = False
         self._closed = False
+        recorded = 0
+        for stream in journal.streams():
+            for event in journal.read(stream):
+                self._fold.apply(event)
+                recorded += 1
+        self._nonces = Nonces(seed, after=recorded)
         _OPEN_STORES.add(self)
 
     @property
-    def journal(self) -> MemoryJournal:
+    def journal(self) -> Journal:
         """Every event, for reading."""
         return self._journal
 
     @property
     def persistent(self) -> bool:
-        """Whether what was learned outlives the process: not in this version."""
-        return False
+        """Whether what was learned outlives the process."""
+        return self._journal.persistent
 
     def tenant(self, name: str) -> Tenant:
         """A tenant: an organisation or environment. It exists from its first install on."""
@@ -136,8 +155,16 @@ class Store:
         return self.job(DEFAULT).plan(source)
 
     def close(self) -> None:
-        """Ends the use of the store. What it learned is gone: this version keeps it in memory only."""
-        self._closed = True
+        """Writes what is still queued, and ends the use of the store. In memory, what it learned is gone.
+
+        Raises:
+            StoreUnwritable: Decisions that were answered could not be recorded.
+        """
+        if self._closed or self._forked:
+            return
+        with self._lock:
+            self._closed = True
+        self._journal.close()
 
     def __enter__(self) -> Self:
         return self
@@ -148,7 +175,8 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Store in memory, {len(self._fold.capsules)} capsules>"
+        kept = "on disk" if self.persistent else "in memory"
+        return f"<Store {kept}, {len(self._fold.capsules)} capsules>"
 
     def _check_usable(self) -> None:
         if self._forked:
@@ -185,6 +213,17 @@ class Store:
         self._fold.apply(event, outcome)
         return event
 
+    def _durable(self) -> None:
+        """Returns once everything recorded so far is on disk. Never under the lock: others join the same commit."""
+        self._journal.flush()
+
+    def _component(self, digest: str) -> _native.Component:
+        """The component with a digest, compiled."""
+        component = self._components.get(digest)
+        if component is None:
+            component = self._components[digest] = self._host.load(self._journal.blob(digest))
+        return component
+
     def _state(self, place: tuple[str, str, str]) -> CapsuleState:
         self._check_usable()
         try:
@@ -217,6 +256,9 @@ class Store:
         self._check_usable()
         read, component = self._read(source)
         place = (tenant, job, read.name)
+        if not self._plan(place, read).unchanged:
+            # Before the event that names it; should the install be refused below, it is there for nothing.
+            self._journal.put_blob(read.digest, read.component)
         with self._lock:
             plan = self._plan(place, read)
             if not plan.unchanged:
@@ -227,6 +269,7 @@ class Store:
                     read.name, plan.version, read.digest, len(read.component), read.definition
                 )
                 self._record(place, "installed", now_ms, payload)
+        self._durable()
         return Capsule(self, place)
 
     def _create(self, tenant: str, job: str, now_ms: int) -> None:
@@ -236,6 +279,37 @@ class Store:
         if not any(place[:2] == (tenant, job) for place in self._fold.capsules):
             payload = cbor2.dumps({"kind": "job", "name": job}, canonical=True)
             self._record((tenant, job, ""), "created", now_ms, payload)
+
+    def audit(self, tenant: str = DEFAULT, after: int = 0, limit: int = 100) -> list[_history.AuditRecord]:
+        """What people and gates changed in a tenant, in the order of the journal.
+
+        Args:
+            tenant: Its name.
+            after: The `sequence` of the last row of the page before.
+            limit: Rows in a page, 1 to 1000.
+
+        Raises:
+            UnknownTenant: There is none of this name.
+        """
+        return _history.audit(self, tenant, after, limit)
+
+    def verify(self, public_key: bytes | None = None) -> list[Fault]:
+        """Everything in the journal that is not as it was written; see `Journal.verify`."""
+        self._check_usable()
+        return self._journal.verify(public_key)
+
+    def rebuild(self) -> _history.Rebuild:
+        """Folds the whole journal again, and compares it with the live state. Decisions go on meanwhile."""
+        return _history.rebuild(self)
+
+    def export(self, folder: str | Path) -> _history.Export:
+        """Writes everything into a new folder, as files that a person can read; docs/store.md shows them.
+
+        Raises:
+            InvalidField: The folder is not empty.
+            OSError: A file cannot be written.
+        """
+        return _history.export(self, folder)
 
 
 class Tenant:

@@ -6,6 +6,7 @@ checked: `DemoResult.ok` tells whether all of it held.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from capsa.demo import _text
 from capsa.demo._classic import Classic, classic
 from capsa.demo._experiments import BY_TIER, CUTS, SETUPS, Experiment, conduct
 from capsa.demo._picture import draw
+from capsa.demo._restart import restart
 from capsa.demo._result import Claim, DemoResult
 from capsa.demo._simulation import Run
 from capsa.demo._table import prompts
@@ -53,6 +55,8 @@ def run(out_dir: Path, seeds: int, echo: Callable[[str], None]) -> DemoResult:
             f"[{number}/{len(steps)}] {_text.setup_name(setup)}; prices {_text.prices(cut)} ({elapsed:.0f} s)"
         )
     learned = classic()
+    with tempfile.TemporaryDirectory() as folder:
+        restarted = restart(table, Path(folder) / "store")
     picture = out_dir / PICTURE
     draw(picture, drawn)
     for setup in SETUPS:
@@ -62,7 +66,8 @@ def run(out_dir: Path, seeds: int, echo: Callable[[str], None]) -> DemoResult:
                 if cut is not None:
                     echo(_text.noticed(runs, cut))
     _say(echo, _text.classic_lines(learned))
-    claims = list(_text.claims(experiments, learned))
+    _say(echo, _text.restart_lines(restarted))
+    claims = list(_text.claims(experiments, learned, restarted))
     echo("")
     for claim in claims:
         echo(f"{'ok    ' if claim.holds else 'FAILED'} {claim.text}")
@@ -71,6 +76,7 @@ def run(out_dir: Path, seeds: int, echo: Callable[[str], None]) -> DemoResult:
         claims=claims,
         experiments=experiments,
         classic=learned,
+        restart=restarted,
         picture=str(picture),
         seconds=time.monotonic() - started,
     )

@@ -6,6 +6,7 @@ import msgspec
 
 from capsa.demo._classic import Classic
 from capsa.demo._experiments import Experiment
+from capsa.demo._restart import Restart
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -28,6 +29,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         claims: The claims.
         experiments: Three context keys under three courses of prices.
         classic: The 60 events.
+        restart: The store whose process was killed.
         picture: The path of the PNG.
         seconds: How long it took.
     """
@@ -36,5 +38,6 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     claims: list[Claim]
     experiments: list[Experiment]
     classic: Classic
+    restart: Restart
     picture: str
     seconds: float

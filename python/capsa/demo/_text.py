@@ -20,6 +20,7 @@ from capsa.demo._experiments import (
     needed,
     spread,
 )
+from capsa.demo._restart import Restart
 from capsa.demo._result import Claim
 from capsa.demo._simulation import LONGEST_DELAY, PRICE_CUT, Run, half_time
 from capsa.demo._table import MODELS, Prompt
@@ -148,7 +149,17 @@ def classic_lines(classic: Classic) -> Iterator[str]:
     yield f"  {classic.unseen} was never spoken of and stays at the prior."
 
 
-def claims(experiments: Sequence[Experiment], classic: Classic) -> Iterator[Claim]:
+def restart_lines(restart: Restart) -> Iterator[str]:
+    """The store on disk, and what its kills did."""
+    yield ""
+    yield "5. A store on disk whose process is killed"
+    yield f"  {restart.requests} requests; kill -9 {restart.kills} times, each time with a feedback under way, then started again"
+    yield f"  {restart.acknowledged} feedbacks acknowledged, {restart.sent_again} of them sent again since a kill left them without an answer"
+    if restart.unknown:
+        yield f"  {restart.unknown} refused: a kill took their decision's record before it was on disk"
+
+
+def claims(experiments: Sequence[Experiment], classic: Classic, restart: Restart) -> Iterator[Claim]:
     """Everything the demo stands for, checked."""
     for each in experiments:
         seeds = len(each.seeds)
@@ -172,6 +183,11 @@ def claims(experiments: Sequence[Experiment], classic: Classic) -> Iterator[Clai
     yield Claim(
         f"classic: the unseen context is at the prior, 1/{len(classic.options)} each",
         classic.unseen_gap() < 1e-9,
+    )
+    yield Claim(
+        f"killed {restart.kills} times: {restart.lost} of {restart.acknowledged} acknowledged feedbacks lost, "
+        f"{restart.doubled} learned twice, the journal has {restart.faults} faults",
+        restart.acknowledged > 0 and restart.lost == restart.doubled == restart.faults == 0,
     )
 
 

@@ -1,6 +1,43 @@
 """The journal: an append-only list of events from which everything else is folded."""
 
+from capsa.errors import (
+    NetworkFileSystem,
+    NotAStore,
+    StoreBusy,
+    StoreDamaged,
+    StoreFull,
+    StoreLocked,
+    StoreReadOnly,
+    StoreTooNew,
+    StoreUnwritable,
+    UnknownBlob,
+    UnknownEvent,
+)
+from capsa.journal._checkpoint import Checkpoint
 from capsa.journal._event import EVENT_TYPES, Event
+from capsa.journal._interface import FOLLOW_EVENTS, Journal
 from capsa.journal._memory import MemoryJournal
+from capsa.journal._verify import Fault
+from capsa.journal.sqlite import SqliteJournal
 
-__all__ = ["EVENT_TYPES", "Event", "MemoryJournal"]
+__all__ = [
+    "EVENT_TYPES",
+    "FOLLOW_EVENTS",
+    "Checkpoint",
+    "Event",
+    "Fault",
+    "Journal",
+    "MemoryJournal",
+    "NetworkFileSystem",
+    "NotAStore",
+    "SqliteJournal",
+    "StoreBusy",
+    "StoreDamaged",
+    "StoreFull",
+    "StoreLocked",
+    "StoreReadOnly",
+    "StoreTooNew",
+    "StoreUnwritable",
+    "UnknownBlob",
+    "UnknownEvent",
+]

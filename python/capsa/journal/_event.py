@@ -39,7 +39,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         type: One of `EVENT_TYPES`.
         principal: Who caused it.
         path: What it is about: ``job`` or ``job/capsule``; empty for the tenant itself.
-        payload: Deterministic CBOR (RFC 8949 section 4.2).
+        payload: Deterministic CBOR (RFC 8949 section 4.2); empty once it was erased.
+        erased: Whether the payload was erased.
     """
 
     schema: int
@@ -50,6 +51,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     principal: str
     path: str
     payload: bytes
+    erased: bool = False
 
     @property
     def payload_digest(self) -> str:

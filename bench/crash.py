@@ -1,0 +1,375 @@
+"""Is a feedback that was acknowledged there, and there once, after a hundred ``kill -9``?
+
+A child serves 32 concurrent callers on one store folder: decisions and joint decisions, feedback whole, in parts,
+with what was really taken, posted again, and contradicted. It says every acknowledged feedback over a pipe. It is
+killed after a random number of them, or at a random moment of its start, over and over on the same folder. After
+each kill the store is opened and held against everything that was ever acknowledged:
+
+* lost: an acknowledged feedback whose event is not at its sequence, or says something else;
+* doubled: a decision that was learned twice, a metric that was recorded twice, a count beside the events;
+* the journal verifies, and a fresh fold of it gives the state that the live store has.
+
+``bench/crash.py [--kills 100] [--callers 32] [--folder FOLDER] [--seed 1] [--seconds 1500]`` exits 1 on any fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import json
+import math
+import os
+import random
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import cbor2
+
+import capsa
+from _measure import machine, store
+
+ROUTER: Final = """\
+name: router
+options: [cheap, balanced, dear]
+contexts: [task]
+reward: {quality: 0.6, cost: -0.4}
+"""
+RETRIES: Final = """\
+name: retries
+strategies: {timeout: {options: [1s, 2s]}, retries: {options: ["0", "1"]}}
+contexts: [task]
+"""
+CAPSULES: Final = ("router", "retries")
+#: Acknowledgements before a kill, at most.
+MOST: Final = 250
+#: One kill of so many comes at a moment of the child's start.
+EARLY: Final = 8
+#: Longer silence of a child is a fault: it hangs.
+SILENCE_S: Final = 60.0
+#: A line is written at once, so that those of other threads do not mix with it.
+LINE_BYTES: Final = 4096
+
+
+class Acknowledged(NamedTuple):
+    """A feedback that was answered: what was posted, and the answer."""
+
+    capsule: str
+    decision_id: str
+    post: dict[str, Any]
+    status: str
+    sequence: int
+
+    def line(self) -> bytes:
+        return json.dumps(self).encode() + b"\n"
+
+
+# The child.
+
+
+class Callers:
+    """What the child does: callers that share nothing but the store and their latest posts."""
+
+    def __init__(self, opened: capsa.Store, seed: int) -> None:
+        self._capsules = {"router": opened.install(ROUTER), "retries": opened.install(RETRIES)}
+        self._seed = seed
+        #: Posted again by whoever comes by, at times while the first is still on its way.
+        self._latest: collections.deque[tuple[str, str, dict[str, Any]]] = collections.deque(maxlen=16)
+
+    def call(self, number: int) -> None:
+        """One caller, for ever."""
+        chance = random.Random(f"{self._seed} {number}")
+        while True:
+            name = "router" if chance.random() < 0.7 else "retries"
+            decision = self._capsules[name].decide({"task": f"t{chance.randrange(7)}"})
+            assert decision.id is not None
+            for post in self._posts(chance, name):
+                self._latest.append((name, decision.id, post))
+                self._post(name, decision.id, post)
+            if chance.random() < 0.3:
+                with contextlib.suppress(IndexError):
+                    self._post(*chance.choice(self._latest))
+            if chance.random() < 0.1:
+                self._contradict(name, decision.id)
+
+    @staticmethod
+    def _posts(chance: random.Random, name: str) -> list[dict[str, Any]]:
+        if name == "retries":
+            return [{"reward": round(chance.random(), 3)}]
+        whole = {"quality": round(chance.random(), 3), "cost": round(chance.random(), 3)}
+        match chance.randrange(4):
+            case 0:
+                return [{"outcome": {metric: value}} for metric, value in whole.items()]
+            case 1:
+                return [{"outcome": whole, "taken": chance.choice(["cheap", "dear", None])}]
+            case _:
+                return [{"outcome": whole}]
+
+    def _post(self, name: str, decision_id: str, post: dict[str, Any]) -> None:
+        answer = self._capsules[name].feedback(decision_id, **post)
+        line = Acknowledged(name, decision_id, post, answer.status, answer.sequence).line()
+        assert len(line) <= LINE_BYTES
+        os.write(1, line)
+
+    def _contradict(self, name: str, decision_id: str) -> None:
+        with contextlib.suppress(capsa.errors.FeedbackConflict):
+            self._capsules[name].feedback(decision_id, reward=-0.999)
+            os.write(1, b'"a contradiction was accepted"\n')
+
+
+def child(folder: str, callers: int, seed: int) -> None:
+    """Opens the store and serves until it is killed."""
+    work = Callers(capsa.open(folder), seed)
+    os.write(1, b'"open"\n')
+    threads = [threading.Thread(target=work.call, args=(number,)) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+# The parent.
+
+
+def lines_of(program: subprocess.Popen[bytes], silence_s: float, most_s: float = math.inf) -> Iterator[Any]:
+    """What a child says, line by line; ends with the child, after so long a silence, or after so long at most."""
+    assert program.stdout is not None
+    descriptor = program.stdout.fileno()
+    rest = b""
+    end = time.monotonic() + most_s
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while (left := end - time.monotonic()) > 0 and selector.select(min(silence_s, left)):
+            chunk = os.read(descriptor, 1 << 16)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
+
+
+def kill_at_work(
+    folder: Path, callers: int, seed: int, chance: random.Random
+) -> tuple[list[Acknowledged], str]:
+    """Starts a child, kills it at some moment, and gives what it had acknowledged and what went wrong."""
+    command = [sys.executable, __file__, "--child", str(folder), "--callers", str(callers)]
+    command += ["--seed", str(seed)]
+    said: list[Any] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as program:
+        try:
+            if chance.randrange(EARLY) == 0:
+                # Into importing, opening, folding, or the first commits.
+                said += lines_of(program, SILENCE_S, chance.uniform(0.1, 1.5))
+            else:
+                wanted = chance.randint(2, MOST)
+                for line in lines_of(program, SILENCE_S):
+                    said.append(line)
+                    if len(said) >= wanted:
+                        break
+                else:
+                    ended = program.poll()
+                    return [], f"the child ended or hung (exit code {ended}) after {len(said)} lines"
+        finally:
+            program.send_signal(signal.SIGKILL)
+        # What it had written before it died was answered as well.
+        said += lines_of(program, SILENCE_S)
+        if program.wait() != -signal.SIGKILL:
+            return [], f"the child ended by itself, exit code {program.returncode}"
+    acknowledged = [Acknowledged(*line) for line in said if isinstance(line, list)]
+    others = sorted({line for line in said if isinstance(line, str)} - {"open"})
+    return acknowledged, "; ".join(others)
+
+
+class Recorded:
+    """What the journal says of feedback, read without the code that folds it."""
+
+    def __init__(self, opened: capsa.Store) -> None:
+        self.by_sequence: dict[int, dict[str, Any]] = {}
+        self.metrics: dict[str, dict[str, float]] = {}
+        self.rewards: dict[str, float] = {}
+        self.statuses: dict[str, collections.Counter[str]] = {
+            name: collections.Counter() for name in CAPSULES
+        }
+        self.doubled: list[str] = []
+        learned: set[str] = set()
+        for event in opened.journal.read("default"):
+            if event.type != "outcome_received":
+                continue
+            outcome = cbor2.loads(event.payload)
+            decision_id = "dec_" + outcome["id"].hex()
+            outcome["id"] = decision_id
+            self.by_sequence[event.sequence] = outcome
+            self.statuses[outcome["capsule"]][outcome["status"]] += 1
+            known = self.metrics.setdefault(decision_id, {})
+            if known.keys() & outcome["metrics"].keys():
+                self.doubled.append(f"event {event.sequence} records a metric of {decision_id} again")
+            known.update(outcome["metrics"])
+            if outcome["status"] == "pending":
+                continue
+            if decision_id in learned:
+                self.doubled.append(f"event {event.sequence} completes {decision_id} again")
+            learned.add(decision_id)
+            self.rewards[decision_id] = outcome["reward"]
+
+    def lost(self, acknowledged: Acknowledged) -> str:
+        """What is missing of one acknowledged feedback; empty if nothing is."""
+        capsule, decision_id, post, status, sequence = acknowledged
+        event = self.by_sequence.get(sequence)
+        if event is None or event["id"] != decision_id or event["capsule"] != capsule:
+            return f"no event {sequence} for {decision_id}"
+        if status not in (event["status"], "repeated"):
+            return f"event {sequence} is {event['status']}, not {status}"
+        if "reward" in post:
+            held = self.rewards.get(decision_id) == post["reward"]
+        else:
+            held = post["outcome"].items() <= self.metrics[decision_id].items()
+        if held and "taken" in post:
+            held = event["made"] == ({} if post["taken"] is None else {"choice": post["taken"]})
+        return "" if held else f"event {sequence} does not say {post}"
+
+
+def check(folder: Path, acknowledged: Sequence[Acknowledged], chance: random.Random) -> list[str]:
+    """Every fault that a store has after a kill."""
+    faults: list[str] = []
+    with capsa.open(folder) as opened:
+        faults += [f"verify: {fault}" for fault in opened.journal.verify()]
+        recorded = Recorded(opened)
+        faults += [f"doubled: {doubled}" for doubled in recorded.doubled]
+        faults += [f"lost: {lost}" for each in acknowledged if (lost := recorded.lost(each))]
+        if not acknowledged:
+            return faults
+        capsules = {name: opened.capsule(name) for name in CAPSULES}
+        for name, capsule in capsules.items():
+            faults += miscounted(name, capsule, recorded)
+        before = [capsule.report().feedback.applied for capsule in capsules.values()]
+        for each in chance.sample(acknowledged, min(50, len(acknowledged))):
+            status = capsules[each.capsule].feedback(each.decision_id, **each.post).status
+            if status != "repeated":
+                faults.append(f"doubled: {each.decision_id} posted again was {status}")
+        if [capsule.report().feedback.applied for capsule in capsules.values()] != before:
+            faults.append("doubled: a repeated post was learned")
+        # Live on top of what was folded, against all of it folded.
+        for capsule in capsules.values():
+            for _ in range(5):
+                capsule.feedback(capsule.decide({"task": "after"}).id, reward=chance.random() / 2)
+        fresh = capsa.Store(
+            opened.journal, principal="local", cache_dir=folder / "cache", clock=time.time, seed=None
+        )
+        faults += [
+            f"rebuild: {name} differs"
+            for name, capsule in capsules.items()
+            if looked_at(capsule) != looked_at(fresh.capsule(name))
+        ]
+    return faults
+
+
+def miscounted(name: str, capsule: capsa.Capsule, recorded: Recorded) -> list[str]:
+    """Where the folded state counts other than the events do."""
+    report, statuses = capsule.report(), recorded.statuses[name]
+    faults = [
+        f"doubled: {name} counts {counted} {status}, the journal {statuses[status]}"
+        for status, counted in (("applied", report.feedback.applied), ("kept", report.feedback.kept))
+        if counted != statuses[status]
+    ]
+    for strategy in report.strategies:
+        rewards = sum(option.rewards for option in strategy.options)
+        if rewards != statuses["applied"]:
+            faults.append(
+                f"doubled: {name}/{strategy.strategy} has {rewards} rewards of {statuses['applied']}"
+            )
+    return faults
+
+
+def looked_at(capsule: capsa.Capsule) -> object:
+    """What a reader sees, but for the time, and for repeats, which are counted without being recorded."""
+    report = capsule.report().to_dict()
+    del report["as_of"], report["feedback"]["repeated"]
+    return capsule.state_hash, report, capsule.learning
+
+
+def run(folder: Path, kills: int, callers: int, seed: int, seconds: float) -> dict[str, Any]:
+    """Kills and checks, each time on what the times before have left."""
+    chance = random.Random(seed)
+    acknowledged: list[Acknowledged] = []
+    faults: list[str] = []
+    done = early = 0
+    start = time.monotonic()
+    for kill in range(kills):
+        if time.monotonic() - start > seconds:
+            faults.append(f"only {done} of {kills} kills were done in {seconds:.0f} s")
+            break
+        new, wrong = kill_at_work(folder, callers, 1000 * seed + kill, chance)
+        acknowledged += new
+        early += not new
+        found = [wrong] if wrong else []
+        found += check(folder, acknowledged, chance)
+        faults += [f"kill {kill + 1}: {fault}" for fault in found]
+        done += 1
+        for fault in found[:5]:
+            print(f"  kill {kill + 1}: {fault}", flush=True)
+        if done % 10 == 0 or done == kills:
+            spent = time.monotonic() - start
+            print(
+                f"  {done} kills, {len(acknowledged)} acknowledged, {len(faults)} faults, {spent:.0f} s",
+                flush=True,
+            )
+    return {
+        "question": "Is an acknowledged feedback there, once, after kill -9?",
+        "kills": done,
+        "kills_before_the_first_feedback": early,
+        "callers": callers,
+        "seed": seed,
+        "acknowledged": len(acknowledged),
+        "statuses": dict(collections.Counter(each.status for each in acknowledged)),
+        "lost": sum(": lost:" in fault for fault in faults),
+        "doubled": sum(": doubled:" in fault for fault in faults),
+        "faults": faults[:100],
+        "seconds": round(time.monotonic() - start, 1),
+        "machine": machine(),
+        "ratios": [
+            {
+                "ours": "kills with a fault",
+                "baseline": "none",
+                "ratio": len(faults),
+                "bar": 0,
+                "holds": not faults,
+            }
+        ],
+    }
+
+
+def main(arguments: Sequence[str] = ()) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description="Kills a store at work, and checks what is left.")
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--callers", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=1500.0, help="ends with a fault after this time")
+    parser.add_argument("--folder", type=Path, help="where the store is made; left out: a temporary folder")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.child:
+        child(given.child, given.callers, given.seed)
+        return {}
+    home = Path(tempfile.mkdtemp(prefix="capsa-crash-", dir=given.folder))
+    print(f"\n{given.kills} kills of {given.callers} callers, in {home}", flush=True)
+    result = run(home / "store", given.kills, given.callers, given.seed, given.seconds)
+    if result["faults"]:
+        print(f"  FAULTS; the store is kept: {home}")
+    else:
+        shutil.rmtree(home)
+        print(f"  0 lost, 0 doubled of {result['acknowledged']}: holds")
+    store("crash", result)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(sys.argv[1:]).get("faults") else 0)

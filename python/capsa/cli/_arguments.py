@@ -1,0 +1,131 @@
+"""What commands take in the same way: places, pages, and values in JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Never, TypeAlias
+
+from capsa.errors import InvalidField, shown
+
+#: Where commands are added. A text: argparse takes the parameter in its stub only.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Adds ``--json``."""
+    command.add_argument("--json", action="store_true", help="print the result as one JSON document")
+
+
+def add_store(command: argparse.ArgumentParser) -> None:
+    """Adds the folder of the store, and ``--json``."""
+    command.add_argument("store", type=Path, metavar="STORE", help="the folder of the store")
+    add_json(command)
+
+
+def add_place(command: argparse.ArgumentParser) -> None:
+    """Adds the tenant and the job."""
+    add_tenant(command)
+    command.add_argument("--job", default="default", help="the job (default: default)")
+
+
+def add_tenant(command: argparse.ArgumentParser) -> None:
+    """Adds the tenant."""
+    command.add_argument("--tenant", default="default", help="the tenant (default: default)")
+
+
+def add_capsule(command: argparse.ArgumentParser) -> None:
+    """Adds store, capsule, tenant and job."""
+    add_store(command)
+    command.add_argument("capsule", metavar="CAPSULE", help="the name of the capsule")
+    add_place(command)
+
+
+def add_page(command: argparse.ArgumentParser) -> None:
+    """Adds where a page begins, and how long it is."""
+    command.add_argument(
+        "--after",
+        type=whole_number(0, 2**53),
+        default=0,
+        metavar="SEQUENCE",
+        help="start after this sequence: the last one of the page before (default: 0)",
+    )
+    add_limit(command)
+
+
+def add_limit(command: argparse.ArgumentParser) -> None:
+    """Adds how long a page is."""
+    command.add_argument(
+        "--limit", type=whole_number(1, 1000), default=100, metavar="N", help="rows, 1 to 1000 (default: 100)"
+    )
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Reads a whole number of a range."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{shown(text)!r} is not a whole number") from None
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{shown(text)} is not from {least} to {most}")
+        return number
+
+    return read
+
+
+def json_object(text: str, field: str) -> dict[str, Any]:
+    """A JSON object that was given as text, as ``@file``, or with ``-`` on standard input.
+
+    Raises:
+        InvalidField: It is none.
+        OSError: The file cannot be read.
+    """
+    try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InvalidField(
+            f"{field} is not UTF-8", pointer=f"/{field}", remedy="save the file as UTF-8"
+        ) from None
+    value = _json(text, field)
+    if not isinstance(value, dict):
+        raise InvalidField(
+            f"{field} is not a JSON object",
+            pointer=f"/{field}",
+            value=shown(text),
+            remedy='write values by name, for example \'{"task_type": "legal"}\'',
+        )
+    return value
+
+
+def options(text: str, field: str) -> Any:
+    """Options: names with commas between them, or JSON."""
+    return _json(text, field) if text.lstrip().startswith(("[", "{", '"')) else text.split(",")
+
+
+def option(text: str, field: str) -> Any:
+    """One option: its name, or JSON; ``null`` is none."""
+    return _json(text, field) if text == "null" or text.lstrip().startswith(("{", '"')) else text
+
+
+def _json(text: str, field: str) -> Any:
+    def refuse(word: str) -> Never:
+        raise ValueError(f"{word} is not a number that JSON has")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise InvalidField(
+            f"{field} is not JSON: {why}",
+            pointer=f"/{field}",
+            value=shown(text),
+            remedy="write JSON, with the whole of it in single quotes for the shell",
+        ) from None

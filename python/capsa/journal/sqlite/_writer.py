@@ -1,0 +1,394 @@
+"""The one thread that writes a journal on disk: a commit for all that wait.
+
+A commit costs a sync of the disk, milliseconds, however much it holds. So callers leave their
+events in the *open group* and wait; the writing thread takes the whole group, writes it in one
+transaction, and meanwhile the next group fills. There are never more than these two.
+
+Invariants:
+* an event is acknowledged after the commit that holds it has returned;
+* a group is written whole or not at all, and groups in the order in which they were filled;
+* after a failure nothing more is written or acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from capsa.errors import CapsaError, StoreClosed, StoreUnwritable
+from capsa.journal import _chain
+from capsa.journal._errors import unwritable
+from capsa.journal._event import EVENT_TYPES, Event
+from capsa.journal._interface import MAX_PAYLOAD_BYTES
+from capsa.journal.sqlite import _database
+
+#: Most events of one transaction, and so of the queue.
+GROUP_EVENTS = 2048
+#: Most bytes of payload of one transaction; something larger is written by itself.
+GROUP_BYTES = 4 * 1024 * 1024
+#: Origins that are kept in memory; beyond that they are looked up anew.
+_ORIGINS: Final = 10_000
+
+T = TypeVar("T")
+
+
+class Stream:
+    """What the writer knows of a stream.
+
+    Attributes:
+        name: The tenant.
+        id: Its number in the database; 0 before its first event is written.
+        length: Events that were given a place. The lock guards it.
+        taken: Events that are written or being written. The lock guards it.
+        durable: Events that are on disk. The lock guards it.
+        written: Events in the database. The writing thread's own.
+        head: Its head after `written` events. The writing thread's own.
+    """
+
+    __slots__ = ("durable", "head", "id", "length", "name", "taken", "written")
+
+    def __init__(self, row: _database.StreamRow) -> None:
+        self.id, self.name, self.length, self.head = row
+        self.taken = self.durable = self.written = row.length
+
+
+class _Origin:
+    """What events of one stream, type, principal and path have in common."""
+
+    __slots__ = ("header", "id", "path", "principal", "stream", "type")
+
+    def __init__(self, stream: Stream, type_: str, principal: str, path: str) -> None:
+        self.stream, self.type, self.principal, self.path = stream, type_, principal, path
+        self.header = _chain.Header(_chain.SCHEMA, stream.name, type_, principal, path)
+        self.id = 0
+
+
+class _Job:
+    """Something else to be done in a transaction."""
+
+    __slots__ = ("_work", "refusal", "result")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        self._work = work
+        self.result: Any = None
+        self.refusal: CapsaError | None = None
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Does it. A refusal is the caller's, and has changed nothing; anything else is the journal's."""
+        try:
+            self.result = self._work(connection)
+        except StoreUnwritable:
+            raise
+        except CapsaError as refusal:
+            self.refusal = refusal
+
+
+class _Group:
+    """What goes into one transaction."""
+
+    __slots__ = ("bytes", "done", "events", "failure", "jobs", "streams")
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Event, _Origin]] = []
+        self.streams: set[Stream] = set()
+        self.jobs: list[_Job] = []
+        self.bytes = 0
+        self.done = threading.Event()
+        self.failure: StoreUnwritable | None = None
+
+    @property
+    def filled(self) -> bool:
+        return bool(self.events or self.jobs)
+
+    def wait(self) -> None:
+        self.done.wait()
+        if self.failure is not None:
+            raise again(self.failure)
+
+
+class Writer:
+    """Writes events and whatever else changes the database.
+
+    Args:
+        connection: The one that writes. It is used by no other thread, and closed by `close`.
+        folder: The store's, for messages.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._streams = {row.name: Stream(row) for row in _database.streams(connection)}
+        self._origins: dict[tuple[str, str, str, str], _Origin] = {}
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        #: Whether the writing thread waits for work.
+        self._idle = False
+        self._open = _Group()
+        self._writing: _Group | None = None
+        #: Why nothing more is taken: it failed or was closed.
+        self._stopped: CapsaError | None = None
+        self._failure: StoreUnwritable | None = None
+        #: Set where something was erased that still stands in SQLite's log.
+        self.scrub = False
+        self._thread = threading.Thread(target=self._write_groups, name="capsa-journal", daemon=True)
+        self._thread.start()
+
+    def stream(self, name: str) -> Stream | None:
+        """A stream that has events."""
+        return self._streams.get(name)
+
+    def streams(self) -> list[Stream]:
+        """All streams. A copy: another thread may add one meanwhile."""
+        return list(self._streams.values())
+
+    def append(
+        self, stream: str, type_: str, time_ms: int, principal: str, path: str, payload: bytes
+    ) -> Event:
+        """Gives an event its place and queues it."""
+        # Whatever the writing thread could stumble over is refused here.
+        if type(payload) is not bytes or len(payload) > MAX_PAYLOAD_BYTES:
+            raise ValueError(f"a payload is bytes, at most {MAX_PAYLOAD_BYTES}")
+        if type(time_ms) is not int or not 0 <= time_ms < 1 << 63:
+            raise ValueError(f"{time_ms!r} is not a time in milliseconds since 1970")
+        size = len(payload)
+        with self._lock:
+            group = self._with_room(size)
+            origin = self._origins.get((stream, type_, principal, path))
+            if origin is None:
+                origin = self._new_origin(stream, type_, principal, path)
+            of = origin.stream
+            of.length = sequence = of.length + 1
+            event = Event(_chain.SCHEMA, stream, sequence, time_ms, type_, principal, path, payload)
+            group.events.append((event, origin))
+            group.streams.add(of)
+            group.bytes += size
+            if self._idle:
+                self._wake()
+        return event
+
+    def run(self, work: Callable[[sqlite3.Connection], T], size: int = 0) -> T:
+        """Does something behind what was appended so far; returns once that is durable.
+
+        Args:
+            work: Runs in the writing thread, in a transaction. It may refuse with a `CapsaError` before it
+                has changed anything.
+            size: The bytes that it writes, where that is much.
+        """
+        job = _Job(work)
+        with self._lock:
+            group = self._with_room(size)
+            group.jobs.append(job)
+            group.bytes += size
+            if self._idle:
+                self._wake()
+        group.wait()
+        if job.refusal is not None:
+            raise job.refusal
+        result: T = job.result
+        return result
+
+    def wait(self, event: Event) -> None:
+        """Returns once an event is durable."""
+        stream = self._streams.get(event.stream)
+        if stream is None or event.sequence > stream.length:
+            raise ValueError(f"event {event.sequence} of stream {event.stream!r} was not appended here")
+        if event.sequence <= stream.durable:
+            return
+        with self._lock:
+            if event.sequence <= stream.durable:
+                return
+            if self._failure is not None:
+                raise again(self._failure)
+            group = self._writing if event.sequence <= stream.taken else self._open
+        assert group is not None
+        group.wait()
+
+    def flush(self) -> None:
+        """Returns once everything that was appended so far is durable."""
+        with self._lock:
+            if self._failure is not None:
+                raise again(self._failure)
+            group = self._open if self._open.filled else self._writing
+        if group is not None:
+            group.wait()
+
+    def grown(self, stream: str, after: int, timeout_s: float) -> bool:
+        """Whether a stream has durable events after a sequence; waits for the first one."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self._lock:
+                found = self._streams.get(stream)
+                if found is not None and found.durable > after:
+                    return True
+                if self._stopped is not None:
+                    raise again(self._stopped)
+                group = self._writing or self._open
+            left = deadline - time.monotonic()
+            if left <= 0 or not group.done.wait(left):
+                return False
+
+    def fail(self, failure: StoreUnwritable) -> None:
+        """Takes nothing more: the store was found damaged."""
+        with self._lock:
+            self._stop(failure)
+
+    def close(self) -> None:
+        """Writes what is queued, ends the thread and closes the connection. Once only.
+
+        Raises:
+            StoreUnwritable: Something could not be written.
+        """
+        with self._lock:
+            self._stopped = self._stopped or StoreClosed("this journal was closed", remedy="open it again")
+            self._wake()
+            self._room.notify_all()
+        self._thread.join()
+        self._connection.close()
+        if self._failure is not None and any(of.length > of.durable for of in self._streams.values()):
+            raise again(self._failure)
+
+    def _with_room(self, size: int) -> _Group:
+        """The open group, once it has room. The lock is held."""
+        while True:
+            if self._stopped is not None:
+                raise again(self._stopped)
+            group = self._open
+            if not group.filled or (len(group.events) < GROUP_EVENTS and group.bytes + size <= GROUP_BYTES):
+                return group
+            self._room.wait()
+
+    def _new_origin(self, stream: str, type_: str, principal: str, path: str) -> _Origin:
+        if type_ not in EVENT_TYPES:
+            raise ValueError(f"{type_!r} is not a type of event")
+        found = self._streams.get(stream)
+        origin = _Origin(
+            found or Stream(_database.StreamRow(0, stream, 0, _chain.NO_HEAD)), type_, principal, path
+        )
+        if len(self._origins) >= _ORIGINS:
+            self._origins.clear()
+        self._origins[stream, type_, principal, path] = origin
+        self._streams[stream] = origin.stream
+        return origin
+
+    def _wake(self) -> None:
+        self._idle = False
+        self._work.notify()
+
+    def _write_groups(self) -> None:
+        while (group := self._next_group()) is not None:
+            try:
+                self._commit(group)
+            except BaseException as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+                self._give_up(group, error)
+                return
+            with self._lock:
+                for stream in group.streams:
+                    stream.durable = stream.written
+                self._writing = None
+            group.done.set()
+
+    def _next_group(self) -> _Group | None:
+        """The open group, once there is something in it; ``None`` at the end."""
+        with self._lock:
+            while not self._open.filled and self._stopped is None:
+                self._idle = True
+                self._work.wait()
+            self._idle = False
+            group = self._open
+            if self._failure is not None or not group.filled:
+                group.done.set()
+                return None
+            self._open = _Group()
+            self._writing = group
+            for stream in group.streams:
+                stream.taken = stream.length
+            self._room.notify_all()
+        return group
+
+    def _commit(self, group: _Group) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        for stream in group.streams:
+            if not stream.id:
+                stream.id = _database.new_stream(connection, stream.name, _chain.NO_HEAD)
+        _database.insert_events(connection, self._chained(group.events))
+        for stream in group.streams:
+            connection.execute(_database.QUESTIONS["grow"], (stream.written, stream.head, stream.id))
+        for job in group.jobs:
+            job.run(connection)
+        connection.execute("COMMIT")
+        if self.scrub:
+            self._empty_log()
+
+    def _chained(self, events: Sequence[tuple[Event, _Origin]]) -> list[Any]:
+        """The values of events for their table. What each event costs the writing thread, it costs here."""
+        values: list[Any] = []
+        salts = os.urandom(_chain.SALT_BYTES * len(events))
+        at = 0
+        for event, origin in events:
+            stream = origin.stream
+            if not origin.id:
+                origin.id = _database.origin(
+                    self._connection, _chain.SCHEMA, origin.type, origin.principal, origin.path
+                )
+            salt = salts[at : at + _chain.SALT_BYTES]
+            at += _chain.SALT_BYTES
+            sequence, time_ms, payload = event.sequence, event.time_ms, event.payload
+            header = origin.header.encode(time_ms, sequence, _chain.salted_digest(salt, payload))
+            stream.head = _chain.next_head(stream.head, header)
+            stream.written = sequence
+            values += (
+                (stream.id << _database.SEQUENCE_BITS) + sequence,
+                time_ms,
+                origin.id,
+                _chain.checksum(header),
+                salt,
+                payload,
+            )
+        return values
+
+    def _give_up(self, group: _Group, error: BaseException) -> None:
+        """The commit of a group failed."""
+        failure = error if isinstance(error, StoreUnwritable) else unwritable(self._folder, error)
+        failure.__cause__ = None if failure is error else error
+        try:
+            if self._connection.in_transaction:
+                self._connection.rollback()
+        except sqlite3.Error as second:
+            # What was not committed is gone when the store is opened again.
+            failure.add_note(f"rolling back failed too: {second}")
+        with self._lock:
+            self._stop(failure)
+            self._writing = None
+        group.failure = self._failure
+        group.done.set()
+
+    def _stop(self, failure: StoreUnwritable) -> None:
+        """Ends what was not begun yet. The lock is held."""
+        self._failure = self._failure or failure
+        self._stopped = self._failure
+        self._open.failure = self._failure
+        self._open.done.set()
+        self._work.notify()
+        self._room.notify_all()
+
+    def _empty_log(self) -> None:
+        """Makes sure that what was erased no longer stands in SQLite's log."""
+        # A reader may be in the way, and must not hold up those who write: then after the next group.
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        [busy, _, _] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._connection.execute(f"PRAGMA busy_timeout = {_database.BUSY_TIMEOUT_MS}")
+        self.scrub = bool(busy)
+
+
+def again(error: CapsaError) -> CapsaError:
+    """A new exception that says the same: many threads may raise it."""
+    fresh = type(error)(error.detail, pointer=error.pointer, value=error.value, remedy=error.remedy)
+    fresh.__cause__ = error
+    return fresh
