@@ -30,6 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -56,6 +57,8 @@ MOST: Final = 250
 EARLY: Final = 8
 #: Longer silence of a child is a fault: it hangs.
 SILENCE_S: Final = 60.0
+#: What a thread computes before another may.
+SWITCH_S: Final = 2e-5
 #: A line is written at once, so that those of other threads do not mix with it.
 LINE_BYTES: Final = 4096
 
@@ -79,11 +82,12 @@ class Acknowledged(NamedTuple):
 class Callers:
     """What the child does: callers that share nothing but the store and their latest posts."""
 
-    def __init__(self, opened: capsa.Store, seed: int) -> None:
+    def __init__(self, opened: capsa.Store, callers: int, seed: int) -> None:
         self._capsules = {"router": opened.install(ROUTER), "retries": opened.install(RETRIES)}
         self._seed = seed
         #: Posted again by whoever comes by, at times while the first is still on its way.
         self._latest: collections.deque[tuple[str, str, dict[str, Any]]] = collections.deque(maxlen=16)
+        self._posters = ThreadPoolExecutor(callers)
 
     def call(self, number: int) -> None:
         """One caller, for ever."""
@@ -94,7 +98,13 @@ class Callers:
             assert decision.id is not None
             for post in self._posts(chance, name):
                 self._latest.append((name, decision.id, post))
-                self._post(name, decision.id, post)
+                if chance.random() < 0.2:
+                    # Three at once: which is first is not for us to say, but one of them is.
+                    at_once = [self._posters.submit(self._post, name, decision.id, post) for _ in range(3)]
+                    for sent in at_once:
+                        sent.result()
+                else:
+                    self._post(name, decision.id, post)
             if chance.random() < 0.3:
                 with contextlib.suppress(IndexError):
                     self._post(*chance.choice(self._latest))
@@ -128,7 +138,9 @@ class Callers:
 
 def child(folder: str, callers: int, seed: int) -> None:
     """Opens the store and serves until it is killed."""
-    work = Callers(capsa.open(folder), seed)
+    # Threads take turns in the middle of a call, not once in 5 ms.
+    sys.setswitchinterval(SWITCH_S)
+    work = Callers(capsa.open(folder), callers, seed)
     os.write(1, b'"open"\n')
     threads = [threading.Thread(target=work.call, args=(number,)) for number in range(callers)]
     for thread in threads:
@@ -237,6 +249,14 @@ class Recorded:
         return "" if held else f"event {sequence} does not say {post}"
 
 
+def faults_of(folder: Path, acknowledged: Sequence[Acknowledged], chance: random.Random) -> list[str]:
+    """Every fault that a store has after a kill; one that it says itself is one too."""
+    try:
+        return check(folder, acknowledged, chance)
+    except capsa.CapsaError as error:
+        return [f"refused: {type(error).__name__}: {error}"]
+
+
 def check(folder: Path, acknowledged: Sequence[Acknowledged], chance: random.Random) -> list[str]:
     """Every fault that a store has after a kill."""
     faults: list[str] = []
@@ -252,7 +272,10 @@ def check(folder: Path, acknowledged: Sequence[Acknowledged], chance: random.Ran
             faults += miscounted(name, capsule, recorded)
         before = [capsule.report().feedback.applied for capsule in capsules.values()]
         for each in chance.sample(acknowledged, min(50, len(acknowledged))):
-            status = capsules[each.capsule].feedback(each.decision_id, **each.post).status
+            try:
+                status = capsules[each.capsule].feedback(each.decision_id, **each.post).status
+            except capsa.CapsaError as error:
+                status = f"refused: {error}"
             if status != "repeated":
                 faults.append(f"doubled: {each.decision_id} posted again was {status}")
         if [capsule.report().feedback.applied for capsule in capsules.values()] != before:
@@ -311,7 +334,7 @@ def run(folder: Path, kills: int, callers: int, seed: int, seconds: float) -> di
         acknowledged += new
         early += not new
         found = [wrong] if wrong else []
-        found += check(folder, acknowledged, chance)
+        found += faults_of(folder, acknowledged, chance)
         faults += [f"kill {kill + 1}: {fault}" for fault in found]
         done += 1
         for fault in found[:5]:

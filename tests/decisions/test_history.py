@@ -172,7 +172,6 @@ def test_the_audit_holds_what_people_changed(tmp_path: Path, clock: Clock) -> No
     with capsa.open(tmp_path / "store", principal="bob", clock=clock) as store:
         router = store.capsule("router")
         router.update_learning(rails={"freeze": True})
-        router.update_learning(rails={"freeze": True})
         store.install(SPEC.replace("dear", "grand"))
         rows = store.audit()
         assert [(row.principal, row.type) for row in rows] == [

@@ -246,28 +246,6 @@ def test_a_child_cannot_use_the_journal_of_its_parent(tmp_path: Path) -> None:
             os.waitpid(child, 0)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_that_ends_leaves_the_log_alone(tmp_path: Path) -> None:
-    """An orderly end frees what the child holds, but not SQLite's connections: they are the parent's."""
-    program = """
-import os, sys
-from capsa.journal import SqliteJournal
-journal = SqliteJournal(sys.argv[1])
-journal.wait(journal.append("acme", "decided", 1, "local", "", b"before"))
-list(journal.read("acme"))
-child = os.fork()
-if child:
-    os.waitpid(child, 0)
-    journal.wait(journal.append("acme", "decided", 1, "local", "", b"after"))
-    assert [event.payload for event in journal.read("acme")] == [b"before", b"after"]
-    assert journal.verify() == []
-    assert os.path.exists(sys.argv[1] + "/store.sqlite-wal")
-"""
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "store")], check=True, timeout=60)
-    with SqliteJournal(tmp_path / "store") as journal:
-        assert journal.length("acme") == 2
-
-
 def test_what_was_not_closed_is_written_at_exit(tmp_path: Path) -> None:
     """A program that simply ends loses nothing, though it no longer refers to the journal."""
     program = """

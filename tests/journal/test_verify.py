@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from capsa import _native
 from capsa.errors import StoreError
 from capsa.journal import Checkpoint, Fault, SqliteJournal, StoreDamaged, _chain, _checkpoint
-from capsa.journal.sqlite import _database
+from capsa.journal.sqlite import _database, _keys
 
 #: Checkpoints are sealed after this many events of `acme`; then 10 more follow.
 SEALED = (20, 40)
@@ -40,6 +40,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         journal.erase("acme", ERASED)
         journal.put_blob(_native.digest(b"component"), b"component")
         assert journal.verify() == []
+    with closing(sqlite3.connect(folder / "store.sqlite")) as database:
+        salts = database.execute("SELECT salt FROM event WHERE salt IS NOT NULL").fetchall()
+    assert len(set(salts)) == len(salts) > LENGTH
     return folder
 
 
@@ -236,6 +239,13 @@ def test_a_chain_that_was_computed_anew_does_not_fit_its_checkpoint(
     assert {fault[0] for fault in found} == {"rewritten"}
 
 
+def test_a_fault_does_not_hide_what_was_rewritten_behind_the_next_checkpoint(tampered: Tampered) -> None:
+    """There the chain is taken up again, with the head that was signed."""
+    rewrite(tampered, forged=30)
+    tampered("UPDATE event SET time_ms = 7 WHERE id = ?", tampered.id(5))
+    assert tampered.found()[:2] == [("changed", "acme", 5, 5), ("rewritten", "acme", 21, 40)]
+
+
 def test_what_no_checkpoint_covers_can_be_forged(tampered: Tampered) -> None:
     """The limit of the method, written down in docs/journal.md: seal often enough."""
     rewrite(tampered, forged=45)
@@ -264,6 +274,15 @@ def test_a_forged_checkpoint_is_found(tampered: Tampered) -> None:
     [[body, signature]] = tampered("SELECT body, signature FROM checkpoint WHERE number = 2")
     fake = forged(_checkpoint.decode(body, signature), Ed25519PrivateKey.generate())
     tampered("UPDATE checkpoint SET body = ?, signature = ? WHERE number = 2", fake.body, fake.signature)
+    assert tampered.found() == [("checkpoint", "", 2, 2)]
+
+
+def test_a_checkpoint_of_another_history_is_found(tampered: Tampered) -> None:
+    """Signed with the right key, but following another one: a backup was restored and went on."""
+    [[body, _]] = tampered("SELECT body, signature FROM checkpoint WHERE number = 2")
+    key = _keys.private_key(tampered.folder / "keys")
+    other = _checkpoint.sign(key, 2, b"x" * 32, _checkpoint.decode(body, b"").heads)
+    tampered("UPDATE checkpoint SET body = ?, signature = ? WHERE number = 2", other.body, other.signature)
     assert tampered.found() == [("checkpoint", "", 2, 2)]
 
 

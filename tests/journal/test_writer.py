@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -19,10 +20,40 @@ from capsa.journal.sqlite import _database, _writer
 
 
 def blocked(condition: Callable[[], bool]) -> None:
-    """Waits until something is so."""
-    deadline = threading.Event()
+    """Waits until something is so, at most a minute."""
+    deadline = time.monotonic() + 60
     while not condition():
-        assert not deadline.wait(0.001)
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.001)
+
+
+def waiters(condition: threading.Condition) -> int:
+    return len(condition._waiters)  # type: ignore[attr-defined]
+
+
+def test_nobody_is_told_before_the_commit(tmp_path: Path) -> None:
+    """Neither of an event that is just being written nor of one that is queued; reading shows neither."""
+    with SqliteJournal(tmp_path / "store") as journal, ThreadPoolExecutor(3) as pool:
+        writer = journal._writer
+        with closing(sqlite3.connect(tmp_path / "store/store.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            first = journal.append("acme", "decided", 1, "local", "", b"")
+            blocked(lambda: writer._writing is not None)
+            second = journal.append("acme", "decided", 1, "local", "", b"")
+            told = [
+                pool.submit(journal.wait, first),
+                pool.submit(journal.wait, second),
+                pool.submit(journal.flush),
+            ]
+            for group, count in ((writer._writing, 1), (writer._open, 2)):
+                assert group is not None
+                blocked(lambda: waiters(group.done._cond) == count)  # type: ignore[attr-defined]  # noqa: B023
+            assert [future.done() for future in told] == [False] * 3
+            assert list(journal.read("acme")) == journal.follow("acme", 0, 0) == []
+            other.execute("ROLLBACK")
+        for future in told:
+            future.result(timeout=60)
+        assert list(journal.read("acme")) == [first, second]
 
 
 def test_callers_that_wait_together_share_a_commit(tmp_path: Path) -> None:
@@ -66,7 +97,7 @@ def test_a_full_queue_holds_its_callers_up(
             other.execute("BEGIN IMMEDIATE")
             with ThreadPoolExecutor(2) as pool:
                 callers = [pool.submit(append) for _ in range(2)]
-                blocked(lambda: len(writer._room._waiters) == 2)  # type: ignore[attr-defined]
+                blocked(lambda: writer._writing is not None and waiters(writer._room) == 2)
                 assert 10 < journal.length("acme") <= 20
                 other.execute("ROLLBACK")
                 for caller in callers:
@@ -90,7 +121,7 @@ def test_closing_ends_callers_that_are_held_up(tmp_path: Path, monkeypatch: pyte
         other.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(2) as pool:
             caller = pool.submit(append)
-            blocked(lambda: len(journal._writer._room._waiters) == 1)  # type: ignore[attr-defined]
+            blocked(lambda: waiters(journal._writer._room) == 1)
             closing_ = pool.submit(journal.close)
             assert type(caller.exception(timeout=60)).__name__ == "StoreClosed"
             other.execute("ROLLBACK")

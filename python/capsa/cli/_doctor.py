@@ -212,7 +212,7 @@ def _look_inside(diagnosis: Diagnosis, folder: Path) -> None:
                     diagnosis,
                     "store-damaged",
                     f"{where}{fault.detail} ({fault.kind})",
-                    "keep a copy of the folder, then see docs/store.md, Recovery",
+                    "keep a copy of the folder, then see docs/journal.md, Recovery",
                 )
             streams = _database.streams(connection)
             diagnosis.sequences = {stream.name: stream.length for stream in streams}

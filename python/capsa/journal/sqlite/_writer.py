@@ -95,7 +95,8 @@ class _Group:
 
     def __init__(self) -> None:
         self.events: list[tuple[Event, _Origin]] = []
-        self.streams: set[Stream] = set()
+        #: In the order of their first event: a dict, for a set has none.
+        self.streams: dict[Stream, None] = {}
         self.jobs: list[_Job] = []
         self.bytes = 0
         self.done = threading.Event()
@@ -166,7 +167,7 @@ class Writer:
             of.length = sequence = of.length + 1
             event = Event(_chain.SCHEMA, stream, sequence, time_ms, type_, principal, path, payload)
             group.events.append((event, origin))
-            group.streams.add(of)
+            group.streams[of] = None
             group.bytes += size
             if self._idle:
                 self._wake()

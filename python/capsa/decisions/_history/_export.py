@@ -1,0 +1,179 @@
+"""Everything as files that a person can read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cbor2
+
+from capsa import _native
+from capsa.decisions import _learning
+from capsa.decisions._fold import CapsuleState, Fold
+from capsa.decisions._history._json import learning_json, plain, to_json
+from capsa.decisions._history._records import Export
+from capsa.decisions._history._views import (
+    AUDITED,
+    MAX_PAGE,
+    Place,
+    audit_record,
+    decision_record,
+    feedback_record,
+    lengths_of,
+)
+from capsa.errors import InvalidField, shown
+from capsa.journal import Event
+
+if TYPE_CHECKING:
+    from capsa.decisions._store import Store
+
+#: Lines that an export holds back before it writes them.
+_LINES: Final = 10_000
+
+
+def export(store: Store, folder: str | Path) -> Export:
+    """Writes everything as files that a person can read.
+
+    They show one moment of the journal: later events are not in them. ``export.json`` is written last, so a
+    folder without it is an export that did not end.
+
+    Raises:
+        InvalidField: The folder is not empty.
+        JournalMismatch: The journal cannot be folded.
+        OSError: A file cannot be written.
+    """
+    store._check_usable()
+    root = Path(folder)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InvalidField(
+            f"{shown(root)} is not an empty folder",
+            pointer="/folder",
+            value=shown(root),
+            remedy="name a new or an empty folder: nothing is overwritten",
+        )
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now_ms = store._now_ms()
+    with store._lock:
+        lengths = lengths_of(store)
+    store._durable()
+    fold = Fold(store._component)
+    lines = _Lines()
+    jobs: dict[tuple[str, str], str] = {}
+    for tenant, length in lengths.items():
+        for event in store._journal.read(tenant, limit=length):
+            fold.apply(event)
+            lines.add(root / "events.jsonl", _raw(event))
+            _export_event(store, root, event, lines, jobs)
+    lines.write()
+    for (tenant, job), created in jobs.items():
+        names = sorted(name for *where, name in fold.capsules if tuple(where) == (tenant, job))
+        facts = {"tenant": tenant, "job": job, "createdAt": created, "capsules": names}
+        _write_json(root / "tenants" / tenant / "jobs" / job / "job.json", facts)
+    for place, state in fold.capsules.items():
+        _export_state(store, _capsule_folder(root, place), state, now_ms)
+    done = Export(
+        folder=str(root), events=sum(lengths.values()), sequences=lengths, capsules=len(fold.capsules)
+    )
+    written = {"schema": _native.EVENT_SCHEMA, "capsa": _native.__version__}
+    _write_json(root / "export.json", written | {"asOf": _learning.timestamp(now_ms)} | to_json(done))
+    return done
+
+
+def _capsule_folder(root: Path, place: Place) -> Path:
+    tenant, job, capsule = place
+    return root / "tenants" / tenant / "jobs" / job / "capsules" / capsule
+
+
+def _export_event(
+    store: Store, root: Path, event: Event, lines: _Lines, jobs: dict[tuple[str, str], str]
+) -> None:
+    job, _, name = event.path.partition("/")
+    if not name:
+        if job and event.type == "created":
+            jobs[event.stream, job] = _learning.timestamp(event.time_ms)
+        return
+    folder = _capsule_folder(root, (event.stream, job, name))
+    if event.type in AUDITED:
+        lines.add(folder / "audit.jsonl", to_json(audit_record(event)))
+    elif not event.erased and event.type == "decided":
+        lines.add(folder / "decision.jsonl", to_json(decision_record(event)))
+    elif not event.erased and event.type == "outcome_received":
+        lines.add(folder / "feedback.jsonl", to_json(feedback_record(event)))
+    if event.type == "installed" and not event.erased:
+        lines.add(folder / "evolution.jsonl", to_json(audit_record(event)))
+        installed = cbor2.loads(event.payload)
+        snapshots = folder / "snapshots"
+        snapshots.mkdir(parents=True, exist_ok=True)
+        (snapshots / f"{installed['version']}.wasm").write_bytes(store._journal.blob(installed["digest"]))
+
+
+def _export_state(store: Store, folder: Path, state: CapsuleState, now_ms: int) -> None:
+    native = state.native
+    (folder / "current.wasm").write_bytes(store._journal.blob(native.component_digest))
+    facts = {"version": native.version, "digest": native.component_digest}
+    _write_json(folder / "current.json", facts | {"definition": json.loads(native.definition)})
+    # Nothing can be granted in this version: silence denies.
+    _write_json(folder / "policy.json", {})
+    _write_json(folder / "learning.json", learning_json(_learning.document(state)))
+    contexts: list[dict[str, Any]] = []
+    after: str | None = None
+    while page := native.contexts(now_ms, after=after, limit=MAX_PAGE):
+        for row in page:
+            context = {
+                "contextKey": row["context_key"],
+                "weights": row["weights"],
+                "decisions": row["decisions"],
+                "rewards": row["rewards"],
+                "updatedAt": _learning.timestamp(row["updated_at_ms"]),
+            }
+            contexts.append(context)
+        after = page[-1]["context_key"]
+    memory = {
+        "stateHash": native.state_hash,
+        "learnerVersion": native.learner_version,
+        "names": state.options,
+    }
+    _write_json(folder / "memory.json", memory | {"contexts": contexts})
+
+
+class _Lines:
+    """Lines for many files, of which only one is open at a time."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, list[str]] = {}
+        self._count = 0
+
+    def add(self, file: Path, row: dict[str, Any]) -> None:
+        self._held.setdefault(file, []).append(json.dumps(row, ensure_ascii=False))
+        self._count += 1
+        if self._count >= _LINES:
+            self.write()
+
+    def write(self) -> None:
+        for file, lines in self._held.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a", encoding="utf-8") as opened:
+                opened.write("\n".join(lines) + "\n")
+        self._held, self._count = {}, 0
+
+
+def _write_json(file: Path, value: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _raw(event: Event) -> dict[str, Any]:
+    """An event as it stands in the journal; the names in its payload are those of the event format."""
+    return {
+        "stream": event.stream,
+        "sequence": event.sequence,
+        "schema": event.schema,
+        "time": _learning.timestamp(event.time_ms),
+        "type": event.type,
+        "principal": event.principal,
+        "path": event.path,
+        "erased": event.erased,
+        "payload": None if event.erased else plain(cbor2.loads(event.payload)),
+    }

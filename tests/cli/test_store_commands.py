@@ -1,0 +1,582 @@
+"""Commands over a store: what they do, what they say, and how they refuse."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import capsa
+from capsa.cli import main
+
+SPEC = """\
+name: router
+options: [cheap, balanced, dear]
+contexts: [task]
+reward: {quality: 0.6, cost: -0.4}
+"""
+PAIR = "name: retries\nstrategies: {timeout: {options: [1s, 2s]}, retries: {options: ['0', '1']}}\n"
+
+
+class Line:
+    """The command line over one store: what a command wrote, and its exit code."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def run(self, command: str, *rest: str) -> int:
+        """One command; the store comes first."""
+        code = main([command, str(self.folder), *rest])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    def json(self, command: str, *rest: str) -> Any:
+        """The document that a command prints, which must succeed and say nothing else."""
+        assert self.run(command, *rest, "--json") == 0, self.err
+        assert self.err == ""
+        assert len(self.out.splitlines()) == 1
+        return json.loads(self.out)
+
+    def refused(self, command: str, *rest: str) -> str:
+        """What a command says that is refused: one line, alone, no traceback; and the same as JSON."""
+        assert self.run(command, *rest) == 1
+        assert self.out == ""
+        assert self.err.startswith("capsa: ")
+        assert len(self.err.splitlines()) == 1
+        said = self.err
+        assert self.run(command, *rest, "--json") == 1
+        problem = json.loads(self.out)
+        assert problem["ok"] is False
+        assert problem["type"].startswith("/problems/")
+        assert self.err == said
+        return said
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "router.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture
+def empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Line:
+    """A line whose store is not there yet."""
+    return Line(tmp_path / "store", capsys)
+
+
+@pytest.fixture
+def line(empty: Line, spec: Path) -> Line:
+    """A line over a store with the router."""
+    assert empty.run("install", str(spec)) == 0
+    return empty
+
+
+def decided(line: Line, task: str = "a") -> str:
+    decision: str = line.json("decide", "router", "--input", json.dumps({"task": task}))["decisionId"]
+    return decision
+
+
+# Using a store
+
+
+def test_a_capsule_is_installed_once(empty: Line, spec: Path) -> None:
+    """The store is made; the same file again changes nothing; a further version says what it means."""
+    first = empty.json("install", str(spec))
+    assert (first["capsule"], first["version"], first["unchanged"]) == ("router", 1, False)
+    assert empty.json("install", str(spec))["unchanged"]
+    spec.write_text(SPEC.replace("dear", "grand"))
+    assert empty.run("install", str(spec)) == 0
+    assert "router v2 is installed" in empty.out
+    assert "grand" in empty.out
+
+
+def test_a_spec_that_does_not_hold_makes_no_store(empty: Line, spec: Path) -> None:
+    spec.write_text("name: Router\noptions: [a]\n")
+    assert empty.run("install", str(spec)) == 1
+    assert f"{spec}:1:" in empty.err
+    assert not empty.folder.exists()
+    assert empty.run("install", str(spec.with_name("none.yaml"))) == 1
+    assert "none.yaml" in empty.err
+    assert not empty.folder.exists()
+
+
+def test_what_one_command_learned_the_next_one_knows(line: Line) -> None:
+    """Decide, feedback in parts, report and contexts, each a process's worth apart."""
+    decision = decided(line)
+    assert line.json("feedback", "router", decision, "--outcome", '{"quality": 0.5}')["missing"] == ["cost"]
+    applied = line.json("feedback", "router", decision, "--outcome", '{"cost": 0.25}')
+    assert (applied["status"], applied["contextKey"]) == ("applied", "a")
+    assert line.json("feedback", "router", decision, "--outcome", '{"cost": 0.25}')["status"] == "repeated"
+    other = decided(line, "b")
+    assert line.json("feedback", "router", other, "--reward", "-0.25", "--taken", "dear")["reward"] == -0.25
+    third = decided(line)
+    assert line.json("feedback", "router", third, "--reward", "0", "--taken", "null")["status"] == "kept"
+    report = line.json("report", "router")
+    assert (report["decisions"], report["feedback"]["applied"], report["feedback"]["kept"]) == (3, 2, 1)
+    assert report["strategies"][0]["options"][2]["optionName"] == "dear"
+    assert [row["contextKey"] for row in line.json("contexts", "router")["contexts"]] == ["a", "b"]
+    page = line.json("contexts", "router", "--limit", "1")
+    assert page["next"] == "a"
+    assert [row["contextKey"] for row in line.json("contexts", "router", "--after", "a")["contexts"]] == ["b"]
+
+
+def test_input_comes_as_text_from_a_file_or_from_standard_input(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "input.json"
+    file.write_text('{"task": "größer"}', encoding="utf-8")
+    assert line.json("decide", "router", "--input", f"@{file}")["contextKey"] == "größer"
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"task": "piped"}'))
+    assert line.json("decide", "router", "--input", "-")["contextKey"] == "piped"
+    assert line.json("decide", "router", "--context-key", "mine")["contextKeyFrom"] == "request"
+
+
+def test_options_are_names_or_json(line: Line, tmp_path: Path) -> None:
+    """Of one strategy and of several; a number is a number only in JSON."""
+    for allowed in ("cheap", '["cheap"]', "[0]"):
+        decision = line.json("decide", "router", "--options", allowed)
+        assert (decision["optionName"], decision["option"], decision["reason"]) == ("cheap", 0, "onlyOption")
+    assert line.json("decide", "router", "--options", "cheap,dear")["decisions"][0]["probabilities"][1] == 0
+    pair = tmp_path / "pair.yaml"
+    pair.write_text(PAIR)
+    line.json("install", str(pair), "--job", "calls")
+    asked = ["retries", "--job", "calls", "--options", '{"timeout": ["1s"], "retries": ["1"]}']
+    decision = line.json("decide", *asked)
+    assert "option" not in decision
+    assert [part["optionName"] for part in decision["decisions"]] == ["1s", "1"]
+    taken = '{"timeout": "2s", "retries": "0"}'
+    feedback = line.json(
+        "feedback", "retries", decision["decisionId"], "--job", "calls", "--reward", "1", "--taken", taken
+    )
+    credited = {part["strategy"]: part["optionName"] for part in feedback["decisions"]}
+    assert credited == {"timeout": "2s", "retries": "0"}
+
+
+def test_places_are_tenant_and_job(empty: Line, spec: Path) -> None:
+    place = ["--tenant", "acme", "--job", "routing"]
+    empty.json("install", str(spec), *place)
+    decision = empty.json("decide", "router", *place)
+    assert (decision["tenant"], decision["job"]) == ("acme", "routing")
+    assert "acme/default" in empty.refused("report", "router", "--tenant", "acme")
+    assert "default/default" in empty.refused("report", "router")
+    assert [row["job"] for row in empty.json("audit", "--tenant", "acme")["audit"]] == [
+        None,
+        "routing",
+        "routing",
+    ]
+
+
+def test_shadow_and_off_are_shown(line: Line) -> None:
+    with capsa.open(line.folder) as store:
+        store.capsule("router").update_learning(mode="shadow")
+    decision = line.json("decide", "router", "--current", "dear")
+    assert (decision["optionName"], decision["propensity"]) == ("dear", None)
+    assert decision["suggested"]["optionName"] in ("cheap", "balanced", "dear")
+    assert line.run("decide", "router", "--current", "dear") == 0
+    assert line.out.startswith("dear  current\nsuggested: ")
+    with capsa.open(line.folder) as store:
+        store.capsule("router").update_learning(mode="off")
+    assert line.json("decide", "router")["decisionId"] is None
+    assert line.run("decide", "router") == 0
+    assert "id: none" in line.out
+
+
+# Looking back
+
+
+def test_what_happened_can_be_looked_up(line: Line) -> None:
+    ids = [decided(line, task) for task in ("a", "b", "a")]
+    line.json("feedback", "router", ids[0], "--outcome", '{"quality": 0.5, "cost": 0.25}')
+    line.json("feedback", "router", ids[1], "--reward", "0.5")
+    first = line.json("decisions", "router", "--limit", "2")
+    rest = line.json("decisions", "router", "--after", str(first["next"]))
+    assert [row["decisionId"] for row in first["decisions"] + rest["decisions"]] == ids
+    assert rest["next"] is None
+    assert [row["decisionId"] for row in line.json("feedback-log", "router")["feedback"]] == ids[:2]
+    story = line.json("story", "router", ids[0])
+    assert (story["status"], story["decision"]["decisionId"]) == ("applied", ids[0])
+    replay = line.json("replay", "router", ids[2])
+    assert (replay["ok"], replay["equal"], replay["differences"]) == (True, True, [])
+    rebuild = line.json("rebuild")
+    assert (rebuild["ok"], rebuild["sequences"], len(rebuild["capsules"])) == (True, {"default": 8}, 1)
+    assert [row["type"] for row in line.json("audit")["audit"]] == ["created", "created", "installed"]
+    assert line.json("audit", "verify") == {"ok": True, "events": 8, "faults": []}
+    out = line.folder.with_name("out")
+    assert line.json("export", str(out))["events"] == 8
+    assert (out / "events.jsonl").exists()
+
+
+def test_a_person_gets_tables_of_100_columns(line: Line) -> None:
+    """Whatever stands in them; and nothing in them can steer the terminal."""
+    hostile = "\x1b[2J\r\n" + "語" * 60
+    decision = line.json("decide", "router", "--context-key", hostile)["decisionId"]
+    line.json("feedback", "router", decision, "--reward", "0.5", "--taken", "dear")
+    for command in (
+        ["contexts", "router"],
+        ["decisions", "router"],
+        ["feedback-log", "router"],
+        ["story", "router", decision],
+        ["replay", "router", decision],
+        ["rebuild"],
+        ["audit"],
+        ["audit", "verify"],
+        ["report", "router"],
+    ):
+        assert line.run(*command) == 0
+        assert "\x1b" not in line.out
+        assert "\r" not in line.out
+        if command[0] != "story":
+            assert max(len(row) + row.count("語") for row in line.out.splitlines()) <= 100, line.out
+    assert line.run("decisions", "router") == 0
+    assert decision in line.out
+    assert "…" in line.out
+    assert line.run("decisions", "router", "--limit", "1") == 0
+    assert "more: --after 4" in line.out
+
+
+def test_what_does_not_hold_is_exit_code_1(line: Line) -> None:
+    """A record that was changed afterwards: verify and replay see it, each in its way."""
+    decision = decided(line)
+    connection = sqlite3.connect(line.folder / "store.sqlite")
+    at = (1 << 40) + 4
+    [payload] = connection.execute("SELECT payload FROM event WHERE id = ?", (at,)).fetchone()
+    changed = payload.replace(b"reasonglearned", b"reasonhexplored")
+    assert changed != payload
+    connection.execute("UPDATE event SET payload = ? WHERE id = ?", (changed, at))
+    connection.commit()
+    connection.close()
+    assert line.run("replay", "router", decision) == 1
+    assert "NOT EQUAL" in line.out
+    assert "reason: explored was recorded, learned came out" in line.out
+    assert line.run("audit", "verify") == 1
+    assert "changed  default 4..4" in line.out
+    assert line.run("doctor") == 1
+    assert "not the one that was written" in line.out
+    assert line.run("rebuild") == 0
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["decide", "nothing"], "no capsule 'nothing'"),
+        (["report", "router", "--tenant", "A b"], "(/tenant)"),
+        (["report", "router", "--job", "../x"], "(/job)"),
+        (["decide", "router", "--input", "{"], "input is not JSON"),
+        (["decide", "router", "--input", ""], "input is not JSON"),
+        (["decide", "router", "--input", "[1]"], "input is not a JSON object"),
+        (["decide", "router", "--input", '{"a": NaN}'], "NaN is not a number"),
+        (["decide", "router", "--input", '{"a": -Infinity}'], "-Infinity is not a number"),
+        (["decide", "router", "--input", '{"a": 1e999}'], "/input"),
+        (["decide", "router", "--input", "[" * 100_000], "nested too deep"),
+        (["decide", "router", "--input", '{"a": ' + "9" * 5000 + "}"], "input is not JSON"),
+        (["decide", "router", "--input", '{"task": "\\ud800"}'], "/input"),
+        (["decide", "router", "--input", "@none.json"], "none.json"),
+        (["decide", "router", "--input", "@."], "directory"),
+        (["decide", "router", "--context-key", ""], "/contextKey"),
+        (["decide", "router", "--options", "chep"], "(/options/0)"),
+        (["decide", "router", "--options", "[]"], "(/options"),
+        (["decide", "router", "--options", '{"timeout": ["1s"]}'], "(/options"),
+        (["decide", "router", "--options", "[0"], "options is not JSON"),
+        (["decide", "router", "--current", "grand"], "(/current)"),
+        (["feedback", "router", "dec_0", "--reward", "1"], "no decision of this capsule"),
+        (["story", "router", ""], "no decision of this capsule"),
+        (["replay", "router", "dec_" + "0" * 32], "no decision of this capsule"),
+        (["audit", "--tenant", "nobody"], "no tenant 'nobody'"),
+        (["contexts", "router", "--after", "\udcff"], "(/after)"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+def test_what_does_not_fit_is_refused_in_one_line(line: Line, command: list[str], said: str) -> None:
+    """Its own message, exit code 1, and nothing recorded."""
+    before = line.json("rebuild")
+    assert said in line.refused(*command)
+    assert line.json("rebuild") == before
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (["--reward", "nan"], "(/reward)"),
+        (["--reward", "inf"], "(/reward)"),
+        (["--reward", "7"], "(/reward)"),
+        (["--outcome", "{}"], "(/outcome)"),
+        (["--outcome", "null"], "outcome is not a JSON object"),
+        (["--outcome", '{"speed": 1}'], "(/outcome/speed)"),
+        (["--outcome", '{"quality": "good"}'], "(/outcome/quality)"),
+        (["--reward", "0.5", "--taken", "grand"], "(/taken)"),
+        (["--reward", "0.5", "--taken", '"dear'], "taken is not JSON"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_feedback_that_does_not_fit_is_refused(line: Line, sent: list[str], said: str) -> None:
+    decision = decided(line)
+    assert said in line.refused("feedback", "router", decision, *sent)
+    assert line.json("story", "router", decision)["posts"] == []
+
+
+def test_other_feedback_for_the_same_decision_is_refused(line: Line) -> None:
+    decision = decided(line)
+    line.json("feedback", "router", decision, "--reward", "0.5")
+    assert "this decision has the reward 0.5" in line.refused(
+        "feedback", "router", decision, "--reward", "0.25"
+    )
+
+
+NEEDS_A_STORE = [
+    ["decide", "router"],
+    ["feedback", "router", "dec_0", "--reward", "1"],
+    ["report", "router"],
+    ["contexts", "router"],
+    ["decisions", "router"],
+    ["feedback-log", "router"],
+    ["story", "router", "dec_0"],
+    ["replay", "router", "dec_0"],
+    ["rebuild"],
+    ["export", "out"],
+    ["audit"],
+    ["audit", "verify"],
+    ["doctor"],
+]
+
+
+@pytest.mark.parametrize("command", NEEDS_A_STORE, ids=" ".join)
+def test_only_install_makes_a_store(
+    tmp_path: Path, spec: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """A missing folder, an empty one, a file, a folder of other things: each is said, nothing is made."""
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for name, said in (
+        ("missing", "there is no folder"),
+        ("empty", "there is no store in"),
+        (spec.name, "is not a folder"),
+        (".", "there is no store in"),
+    ):
+        line = Line(tmp_path / name, capsys)
+        refused = line.refused(*command)
+        assert said in refused
+        assert "capsa install" in refused
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", NEEDS_A_STORE[:-1], ids=" ".join)
+def test_a_store_that_is_in_use_is_refused(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with capsa.open(line.folder):
+        refused = line.refused(*command)
+        assert "is open in this process" in refused
+    assert not Path("out").exists()
+
+
+def test_a_folder_of_other_things_is_not_installed_into(empty: Line, spec: Path) -> None:
+    empty.folder.mkdir()
+    (empty.folder / "note").write_text("mine")
+    assert "holds other things" in empty.refused("install", str(spec))
+    assert [file.name for file in empty.folder.iterdir()] == ["note"]
+
+
+def test_nothing_is_exported_over_other_things(line: Line, tmp_path: Path) -> None:
+    assert "is not an empty folder" in line.refused("export", str(tmp_path))
+    assert "router.yaml" in line.refused("export", str(tmp_path / "router.yaml" / "below"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["decide"],
+        ["decide", "store"],
+        ["feedback", "store", "router", "dec_0"],
+        ["feedback", "store", "router", "dec_0", "--reward", "much"],
+        ["feedback", "store", "router", "dec_0", "--reward", "1", "--outcome", "{}"],
+        ["decisions", "store", "router", "--limit", "0"],
+        ["decisions", "store", "router", "--limit", "1001"],
+        ["decisions", "store", "router", "--after", "-1"],
+        ["decisions", "store", "router", "--after", "x" * 500],
+        ["decisions", "store", "router", "--after", "9" * 5000],
+        ["audit", "store", "verfiy"],
+        ["doctor", "store", "extra"],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:40],
+)
+def test_wrong_use_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    assert said.err
+
+
+@pytest.mark.parametrize("command", sorted({command[0] for command in NEEDS_A_STORE} | {"install"}))
+def test_every_command_helps_in_sentences(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    description = said.split("\n\n")[1]
+    assert description[0].isupper()
+    assert description.rstrip().endswith(".")
+    assert "--json" in said
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert f"    {command}" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(line: Line) -> None:
+    with capsa.open(line.folder) as store:
+        router = store.capsule("router")
+        for _ in range(1000):
+            router.decide()
+    command = [sys.executable, "-m", "capsa", "decisions", str(line.folder), "router", "--limit", "1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline().startswith("sequence")
+        child.stdout.close()
+        assert child.stderr.read() == ""
+        assert child.wait(60) == 1
+
+
+# The doctor
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_doctor_of_a_sound_store_only_reads(line: Line) -> None:
+    decided(line)
+    before = everything_in(line.folder)
+    diagnosis = line.json("doctor")
+    assert (diagnosis["ok"], diagnosis["format"], diagnosis["heldBy"]) == (True, 1, None)
+    assert (diagnosis["sequences"], diagnosis["problems"]) == ({"default": 4}, [])
+    [found] = diagnosis["capsules"]
+    assert (found["capsule"], found["version"], found["decisions"]) == ("router", 1, 1)
+    assert diagnosis["sizeBytes"] == sum(map(len, before.values()))
+    assert line.run("doctor") == 0
+    assert "nothing is wrong" in line.out
+    assert everything_in(line.folder) == before
+
+
+def test_the_doctor_looks_at_a_store_in_use(line: Line) -> None:
+    """While another process decides: it says which, sees its events, and disturbs nothing."""
+    code = (
+        "import sys, capsa; store = capsa.open(sys.argv[1]); router = store.capsule('router')\n"
+        "router.feedback(router.decide().id, reward=0.5); print('ready', flush=True); sys.stdin.read()\n"
+        "router.feedback(router.decide().id, reward=0.5)"
+    )
+    command = [sys.executable, "-c", code, str(line.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        diagnosis = line.json("doctor")
+        assert (diagnosis["heldBy"], diagnosis["problems"]) == (str(child.pid), [])
+        assert diagnosis["sequences"] == {"default": 5}
+        child.stdin.close()
+        assert child.wait(60) == 0
+    assert line.json("doctor")["sequences"] == {"default": 7}
+    assert line.json("rebuild")["ok"]
+
+
+def test_the_doctor_reads_what_a_killed_process_left(line: Line) -> None:
+    """In SQLite's log; the next start finds it too."""
+    code = (
+        "import os, signal, sys, capsa; store = capsa.open(sys.argv[1]); router = store.capsule('router')\n"
+        "router.feedback(router.decide().id, reward=0.5); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(line.folder)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert (line.folder / "store.sqlite-wal").stat().st_size > 0
+    diagnosis = line.json("doctor")
+    assert (diagnosis["heldBy"], diagnosis["sequences"]) == (None, {"default": 5})
+    assert (line.folder / "store.sqlite-wal").stat().st_size > 0
+    assert line.json("report", "router")["feedback"]["applied"] == 1
+
+
+@pytest.fixture
+def broken(line: Line) -> Iterator[Line]:
+    """A store that is not sound any more; whatever is done to it, the doctor does nothing."""
+    decided(line)
+    yield line
+    before = everything_in(line.folder)
+    assert line.run("doctor") == 1
+    assert f"{line.out.count(chr(10) + '! ')} problems" in line.out
+    assert "Traceback" not in line.out + line.err
+    assert everything_in(line.folder) == before
+
+
+def problems(line: Line) -> dict[str, str]:
+    """The problems that the doctor finds, by type; each has a remedy."""
+    assert line.run("doctor", "--json") == 1
+    diagnosis = json.loads(line.out)
+    assert not diagnosis["ok"]
+    assert all(problem["remedy"] for problem in diagnosis["problems"])
+    return {problem["type"]: problem["detail"] for problem in diagnosis["problems"]}
+
+
+def test_the_doctor_finds_a_newer_format(broken: Line) -> None:
+    connection = sqlite3.connect(broken.folder / "store.sqlite")
+    connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    for file in broken.folder.glob("store.sqlite-*"):
+        file.unlink()
+    assert "format 9" in problems(broken)["store-too-new"]
+
+
+def test_the_doctor_finds_rights_that_are_too_wide(broken: Line) -> None:
+    (broken.folder / "keys" / "checkpoints.key").chmod(0o644)
+    assert "checkpoints.key is open to other users" in problems(broken)["internal"]
+
+
+def test_the_doctor_finds_missing_keys(broken: Line) -> None:
+    for file in (broken.folder / "keys").iterdir():
+        file.unlink()
+    (broken.folder / "keys").rmdir()
+    assert "keys is missing" in problems(broken)["store-damaged"]
+
+
+def test_the_doctor_finds_a_database_of_somebody_else(broken: Line) -> None:
+    (broken.folder / "store.sqlite").unlink()
+    connection = sqlite3.connect(broken.folder / "store.sqlite")
+    connection.execute("CREATE TABLE mine (it INTEGER)")
+    connection.close()
+    assert "is not a database of Capsa" in problems(broken)["not-a-store"]
+
+
+@pytest.mark.parametrize("what", ["garbage", "cut", "empty"])
+def test_the_doctor_finds_a_broken_database(broken: Line, what: str) -> None:
+    database = broken.folder / "store.sqlite"
+    data = database.read_bytes()
+    database.write_bytes(
+        {"garbage": os.urandom(len(data)), "cut": data[: len(data) // 2], "empty": b""}[what]
+    )
+    found = problems(broken)
+    assert found.keys() & {"store-damaged", "not-a-store"}
+
+
+def test_the_doctor_finds_a_missing_event(broken: Line) -> None:
+    connection = sqlite3.connect(broken.folder / "store.sqlite")
+    connection.execute("DELETE FROM event WHERE id = ?", ((1 << 40) + 3,))
+    connection.commit()
+    connection.close()
+    assert broken.run("doctor") == 1
+    assert "default 3..3: 1 events are missing (missing)" in broken.out
