@@ -169,6 +169,14 @@ def lines_of(program: subprocess.Popen[bytes], silence_s: float, most_s: float =
                 yield json.loads(line)
 
 
+def ending(program: subprocess.Popen[bytes]) -> str:
+    """How a child that says nothing more has ended."""
+    try:
+        return f"ended by itself (exit code {program.wait(timeout=5)})"
+    except subprocess.TimeoutExpired:
+        return "hung"
+
+
 def kill_at_work(
     folder: Path, callers: int, seed: int, chance: random.Random
 ) -> tuple[list[Acknowledged], str]:
@@ -188,8 +196,7 @@ def kill_at_work(
                     if len(said) >= wanted:
                         break
                 else:
-                    ended = program.poll()
-                    return [], f"the child ended or hung (exit code {ended}) after {len(said)} lines"
+                    return [], f"the child {ending(program)} after {len(said)} lines"
         finally:
             program.send_signal(signal.SIGKILL)
         # What it had written before it died was answered as well.
@@ -324,6 +331,7 @@ def run(folder: Path, kills: int, callers: int, seed: int, seconds: float) -> di
     chance = random.Random(seed)
     acknowledged: list[Acknowledged] = []
     faults: list[str] = []
+    known: set[str] = set()
     done = early = 0
     start = time.monotonic()
     for kill in range(kills):
@@ -334,7 +342,9 @@ def run(folder: Path, kills: int, callers: int, seed: int, seconds: float) -> di
         acknowledged += new
         early += not new
         found = [wrong] if wrong else []
-        found += faults_of(folder, acknowledged, chance)
+        # What is lost stays lost: it is told once.
+        found += [fault for fault in faults_of(folder, acknowledged, chance) if fault not in known]
+        known.update(found)
         faults += [f"kill {kill + 1}: {fault}" for fault in found]
         done += 1
         for fault in found[:5]:

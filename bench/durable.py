@@ -118,42 +118,6 @@ def bar(ours: str, baseline: str, figure: float, limit: float) -> dict[str, Any]
     return {"ours": ours, "baseline": baseline, "ratio": figure, "bar": limit, "holds": figure <= limit}
 
 
-def commits(path: Path) -> dict[str, Any]:
-    """Feedback whose decisions were made before: what is timed is the feedback alone."""
-    many, one, sync = f"{CALLERS} callers", "one caller", "a write of 4 KiB and fdatasync"
-    synced = os.open(path / "synced", os.O_RDWR | os.O_CREAT)
-    offsets = itertools.count(0, 4096)
-    with capsa.open(path / "commits") as opened, ThreadPoolExecutor(CALLERS) as pool:
-        router = opened.install(SPEC)
-        # A round more than is measured: `alternate` warms up.
-        count = (CALLERS + 1) * FEEDBACKS * (ROUNDS + 1)
-        ids = collections.deque(router.decide(request(number)).id for number in range(count))
-
-        def give(_: int) -> None:
-            for _ in range(FEEDBACKS):
-                router.feedback(ids.popleft(), outcome={"quality": 0.5, "cost": 0.25})
-
-        def sync_each() -> None:
-            for _ in range(FEEDBACKS):
-                os.pwrite(synced, bytes(4096), next(offsets))
-                os.fdatasync(synced)
-
-        ways: dict[str, Callable[[], object]] = {
-            many: lambda: list(pool.map(give, range(CALLERS))),
-            one: lambda: give(0),
-            sync: sync_each,
-        }
-        taken = alternate(ways, calls=1, rounds=ROUNDS)
-    os.close(synced)
-    taken = {
-        name: [figure / FEEDBACKS / (CALLERS if name == many else 1) for figure in figures]
-        for name, figures in taken.items()
-    }
-    result = report("A durable feedback, by how many call at once", taken, [(many, one, 0.1)])
-    print(f"  fsync p50 {statistics.median(taken[sync]) / 1000:.2f} ms")
-    return result
-
-
 class Caller:
     """Decides, and reports on what it decided."""
 
@@ -167,6 +131,55 @@ class Caller:
 
     def feedback(self) -> None:
         self._router.feedback(self._ids.popleft(), outcome={"quality": 0.5, "cost": 0.25})
+
+
+def commits(path: Path) -> dict[str, Any]:
+    """Feedback whose decisions were made before: what is timed is the feedback alone."""
+    many, one, sync = f"{CALLERS} callers", "one caller", "a write of 4 KiB and fdatasync"
+    in_memory = "one caller, in memory: no disk at all"
+    synced = os.open(path / "synced", os.O_RDWR | os.O_CREAT)
+    offsets = itertools.count(0, 4096)
+    with (
+        capsa.open(path / "commits") as opened,
+        capsa.open() as memory,
+        ThreadPoolExecutor(CALLERS) as pool,
+    ):
+        router = opened.install(SPEC)
+        floor = Caller(memory.install(SPEC))
+        for _ in range(FEEDBACKS * (ROUNDS + 1)):
+            floor.decide()
+        # A round more than is measured: `alternate` warms up.
+        count = (CALLERS + 1) * FEEDBACKS * (ROUNDS + 1)
+        ids = collections.deque(router.decide(request(number)).id for number in range(count))
+
+        def give(_: int) -> None:
+            for _ in range(FEEDBACKS):
+                router.feedback(ids.popleft(), outcome={"quality": 0.5, "cost": 0.25})
+
+        def give_in_memory() -> None:
+            for _ in range(FEEDBACKS):
+                floor.feedback()
+
+        def sync_each() -> None:
+            for _ in range(FEEDBACKS):
+                os.pwrite(synced, bytes(4096), next(offsets))
+                os.fdatasync(synced)
+
+        ways: dict[str, Callable[[], object]] = {
+            many: lambda: list(pool.map(give, range(CALLERS))),
+            one: lambda: give(0),
+            in_memory: give_in_memory,
+            sync: sync_each,
+        }
+        taken = alternate(ways, calls=1, rounds=ROUNDS)
+    os.close(synced)
+    taken = {
+        name: [figure / FEEDBACKS / (CALLERS if name == many else 1) for figure in figures]
+        for name, figures in taken.items()
+    }
+    result = report("A durable feedback, by how many call at once", taken, [(many, one, 0.1)])
+    print(f"  fsync p50 {statistics.median(taken[sync]) / 1000:.2f} ms")
+    return result
 
 
 def cost(past: Path, path: Path, events: int) -> dict[str, Any]:

@@ -267,6 +267,26 @@ def test_what_does_not_hold_is_exit_code_1(line: Line) -> None:
     assert line.run("rebuild") == 0
 
 
+def test_a_rebuild_that_differs_is_exit_code_1(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file makes one: what a command opens was folded from the same events. So a live state is moved by hand."""
+    decision = decided(line)
+    line.json("feedback", "router", decision, "--reward", "0.5")
+    rebuild = capsa.Store.rebuild
+
+    def moved(store: capsa.Store) -> Any:
+        [outcome] = [event for event in store.journal.read("default") if event.type == "outcome_received"]
+        state = store._fold.capsules["default", "default", "router"]
+        state.native.apply(outcome.type, outcome.time_ms, outcome.payload)
+        return rebuild(store)
+
+    monkeypatch.setattr(capsa.Store, "rebuild", moved)
+    assert line.run("rebuild") == 1
+    assert "default/default/router  NO" in line.out
+    assert "learner_version: 3 was recorded, 2 came out" in line.out
+    assert line.run("rebuild", "--json") == 1
+    assert json.loads(line.out)["ok"] is False
+
+
 # What is refused
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,20 @@ def test_every_decision_replays(versions: list[dict[str, Any]], data: st.DataObj
             assert replay.learner_version == decision.learner_version
 
 
+def test_a_record_may_follow_what_was_learned_meanwhile(store: capsa.Store, router: capsa.Capsule) -> None:
+    """A decision that feedback overtook between its draw and its record replays from the state it was drawn in."""
+    place = ("default", "default", "router")
+    state, now_ms = store._fold.capsules[place], store._now_ms()
+    first = router.decide({"task": "a"})
+    slow = state.native.decide(b"0123456789abcdef", now_ms, {"task": "a"})
+    router.feedback(first.id, reward=0.5)
+    with store._lock:
+        state.decided(store._append(place, "decided", now_ms, slow.payload), slow)
+    replay = router.replay(given_id(slow))
+    assert replay.learner_version == slow.learner_version < state.native.learner_version
+    assert (replay.equal, replay.differences) == (True, [])
+
+
 def _other_propensity(recorded: dict[str, Any]) -> None:
     recorded["propensity"] += 1e-15
 
@@ -389,24 +404,41 @@ def test_a_rebuild_notices_a_state_that_left_the_journal(store: capsa.Store, rou
     assert [difference.what for difference in gone.differences] == ["capsule"]
 
 
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads that take turns a thousand times as often."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("restless")
 def test_a_rebuild_sees_one_moment_while_others_decide(tmp_path: Path) -> None:
     with capsa.open(tmp_path / "store") as store:
-        router = store.install(SPEC)
+        # It takes a while to look at many tenants, and the last one is busy.
+        for number in range(60):
+            store.tenant(f"tenant{number}").job("default").install(SPEC)
+        router = store.tenant("zz").job("default").install(SPEC)
         stop = threading.Event()
 
         def caller() -> None:
             while not stop.is_set():
-                router.feedback(router.decide({"task": "a"}).id, reward=0.5)
+                # Feedback waits for the disk; decisions alone keep the lock busy.
+                for _ in range(20):
+                    decision = router.decide({"task": "a"})
+                router.feedback(decision.id, reward=0.5)
 
-        threads = [threading.Thread(target=caller) for _ in range(4)]
+        threads = [threading.Thread(target=caller) for _ in range(3)]
         for thread in threads:
             thread.start()
-        rebuilds = [store.rebuild() for _ in range(5)]
+        rebuilds = [store.rebuild() for _ in range(10)]
         stop.set()
         for thread in threads:
             thread.join()
-        assert [rebuild.equal for rebuild in rebuilds] == [True] * 5
-        assert rebuilds[0].events < store.rebuild().events == store.journal.length("default")
+        assert [rebuild.equal for rebuild in rebuilds] == [True] * 10
+        assert rebuilds[0].events < store.rebuild().events
+        assert store.rebuild().sequences["zz"] == store.journal.length("zz")
 
 
 def test_verify_tells_what_was_changed(tmp_path: Path, clock: Clock) -> None:

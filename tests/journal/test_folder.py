@@ -40,6 +40,7 @@ def test_a_store_is_one_folder_for_its_owner_only(tmp_path: Path) -> None:
     store = tmp_path / "a/b/store"
     with SqliteJournal(store) as journal:
         record(journal)
+        assert len(list(journal.read("acme"))) == 1
         assert (journal.folder, journal.keys, journal.cache) == (store, store / "keys", store / "cache")
         assert {mode(path) for path in store.glob("store.sqlite*")} == {0o600}
         assert mode(store / "keys/checkpoints.key") == 0o600

@@ -13,7 +13,7 @@ use crate::convert;
 use crate::errors::Raised;
 
 /// A WebAssembly engine that runs capsules.
-#[pyclass(module = "capsa._native", frozen)]
+#[pyclass(module = "capsa._native", frozen, weakref)]
 pub struct Host(capsa_vm::Host);
 
 #[pymethods]

@@ -36,7 +36,26 @@ DEFAULT: Final = "default"
 _OPEN_STORES: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
+#: The sandboxes in use, by the folder of their compiled components: stores share them, for each reserves terabytes of
+#: address space (not of memory).
+_HOSTS: weakref.WeakValueDictionary[str | None, _native.Host] = weakref.WeakValueDictionary()
+_HOSTS_LOCK = threading.Lock()
+
+
+def _host(cache_dir: str | Path | None) -> _native.Host:
+    folder = None if cache_dir is None else str(Path(cache_dir).resolve())
+    with _HOSTS_LOCK:
+        host = _HOSTS.get(folder)
+        if host is None:
+            host = _HOSTS[folder] = _native.Host(cache_dir=folder)
+        return host
+
+
 def _mark_forked() -> None:
+    # The threads of a sandbox are not there in a child.
+    global _HOSTS_LOCK  # noqa: PLW0603 - somebody may have held the parent's
+    _HOSTS_LOCK = threading.Lock()
+    _HOSTS.clear()
     for store in _OPEN_STORES:
         store._forked = True
 
@@ -104,7 +123,7 @@ class Store:
     ) -> None:
         self.principal = principal
         self._clock = clock
-        self._host = _native.Host(cache_dir=None if cache_dir is None else str(cache_dir))
+        self._host = _host(cache_dir)
         self._journal = journal
         self._components: dict[str, _native.Component] = {}
         self._fold = Fold(self._component)

@@ -26,7 +26,8 @@ def verify_database(connection: sqlite3.Connection, public_key: Callable[[], byt
             good, broken = sound(stored, public_key())
             faults += [Fault("checkpoint", "", number, number, detail) for number, detail in broken]
         streams = _database.streams(connection)
-        for stream in streams:
+        # By name: their numbers are in the order in which they were first written.
+        for stream in sorted(streams, key=lambda stream: stream.name):
             faults += _stream(connection, stream, good)
         faults += _strangers(connection, streams, good)
         faults += _blobs(connection)
