@@ -101,6 +101,22 @@ def test_a_repeated_post_is_answered_alike_after_a_restart(tmp_path: Path, clock
     assert (again.sequence, again.context_key) == (first.sequence, first.context_key)
 
 
+def test_a_store_opens_without_an_erased_decision(tmp_path: Path) -> None:
+    """What was learned from it stays; feedback about it is refused as about any decision that is not there."""
+    with capsa.open(tmp_path / "store") as store:
+        router = store.install(SPEC % "thompson")
+        decision = router.decide({"task": "a"})
+        router.feedback(decision.id, reward=0.5)
+        before = router.state_hash
+        store.journal.erase("default", router.decisions()[0].sequence)
+    with capsa.open(tmp_path / "store") as store:
+        assert store.journal.verify() == []
+        router = store.capsule("router")
+        assert router.state_hash == before
+        with pytest.raises(capsa.UnknownDecision):
+            router.feedback(decision.id, reward=0.5)
+
+
 def test_a_second_opener_is_told_who_has_it(tmp_path: Path) -> None:
     with capsa.open(tmp_path / "store"):
         with pytest.raises(capsa.StoreError, match="in this process"):

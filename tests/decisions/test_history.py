@@ -540,11 +540,15 @@ def test_an_export_shows_that_something_was_erased(
     store: capsa.Store, router: capsa.Capsule, tmp_path: Path
 ) -> None:
     """The header stays; the capsule's own files leave it out. What cannot be folded says so."""
-    router.decide()
+    router.feedback(router.decide().id, reward=0.5)
     store.journal.erase("default", router.decisions()[0].sequence)
-    with pytest.raises(capsa.JournalMismatch):
-        store.export(tmp_path / "out")
-    assert not (tmp_path / "out" / "export.json").exists()
+    store.export(tmp_path / "out")
+    rows = [json.loads(row) for row in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
+    assert [row["type"] for row in rows if row["erased"]] == ["decided"]
+    store.journal.erase("default", router.feedback_log()[0].sequence)
+    with pytest.raises(capsa.JournalMismatch, match="was erased"):
+        store.export(tmp_path / "again")
+    assert not (tmp_path / "again" / "export.json").exists()
 
 
 # Every view

@@ -81,6 +81,14 @@ class Fold:
         """
         if event.type == "created":
             return
+        if event.erased:
+            # Nothing was learned from a decision by itself; what else was erased has left its mark on the state.
+            if event.type == "decided":
+                return
+            raise JournalMismatch(
+                f"event {event.sequence} of {event.stream} ({event.type}) was erased: the state cannot be folded without it",
+                remedy="restore a backup; erasing more than decisions needs snapshots, which this version does not have",
+            )
         job, _, name = event.path.partition("/")
         place = (event.stream, job, name)
         if event.type == "installed":
@@ -139,7 +147,8 @@ class Fold:
     @staticmethod
     def _outcome(state: CapsuleState, outcome: dict[str, Any]) -> None:
         nonce = outcome.get("id")
-        if nonce is None:
+        # Of a decision whose record was erased there is no row, and no more feedback.
+        if nonce is None or state.ledger.get(nonce) is None:
             return
         metrics = outcome["metrics"]
         done = outcome["status"] != "pending"
