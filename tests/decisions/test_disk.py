@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -115,6 +116,17 @@ def test_a_store_opens_without_an_erased_decision(tmp_path: Path) -> None:
         assert router.state_hash == before
         with pytest.raises(capsa.UnknownDecision):
             router.feedback(decision.id, reward=0.5)
+
+
+def test_a_closed_store_holds_nothing_back(tmp_path: Path) -> None:
+    """Each sandbox reserves terabytes of address space: a hundred stores one after the other need one at a time."""
+    gc.disable()
+    try:
+        for number in range(100):
+            with capsa.open(tmp_path / str(number)) as store:
+                store.install(SPEC % "thompson").decide()
+    finally:
+        gc.enable()
 
 
 def test_a_second_opener_is_told_who_has_it(tmp_path: Path) -> None:

@@ -106,6 +106,29 @@ def open_store(
         raise
 
 
+class _Components:
+    """Compiled components by their digests.
+
+    They do not know the store: so a dropped store is gone at once, and with it its sandbox's address space.
+    """
+
+    def __init__(self, host: _native.Host, journal: Journal) -> None:
+        self._host = host
+        self._journal = journal
+        self.held: dict[str, _native.Component] = {}
+
+    def load(self, digest: str) -> _native.Component:
+        """A component that was installed."""
+        component = self.held.get(digest)
+        if component is None:
+            component = self.held[digest] = self._host.load(self._journal.blob(digest))
+        return component
+
+    def compiled(self, source: CapsuleSource) -> _native.Component:
+        """A component that may become one."""
+        return self.held.get(source.digest) or self._host.load(source.component)
+
+
 class Store:
     """Capsules and what they have learned. Safe to use from many threads; not after a fork.
 
@@ -123,10 +146,9 @@ class Store:
     ) -> None:
         self.principal = principal
         self._clock = clock
-        self._host = _host(cache_dir)
         self._journal = journal
-        self._components: dict[str, _native.Component] = {}
-        self._fold = Fold(self._component)
+        self._components = _Components(_host(cache_dir), journal)
+        self._fold = Fold(self._components.load)
         # Held while an event is appended and folded, so that the fold sees the journal's order.
         self._lock = threading.RLock()
         self._forked = False
@@ -236,13 +258,6 @@ class Store:
         """Returns once everything recorded so far is on disk. Never under the lock: others join the same commit."""
         self._journal.flush()
 
-    def _component(self, digest: str) -> _native.Component:
-        """The component with a digest, compiled."""
-        component = self._components.get(digest)
-        if component is None:
-            component = self._components[digest] = self._host.load(self._journal.blob(digest))
-        return component
-
     def _state(self, place: tuple[str, str, str]) -> CapsuleState:
         self._check_usable()
         try:
@@ -256,7 +271,7 @@ class Store:
     def _read(self, source: str | Path | bytes) -> tuple[CapsuleSource, _native.Component]:
         """Reads and compiles a capsule. That may take seconds: never under the lock that decisions need."""
         read = read_source(source)
-        return read, self._components.get(read.digest) or self._host.load(read.component)
+        return read, self._components.compiled(read)
 
     def _plan(self, place: tuple[str, str, str], source: CapsuleSource) -> InstallResult:
         state = self._fold.capsules.get(place)
@@ -281,7 +296,7 @@ class Store:
         with self._lock:
             plan = self._plan(place, read)
             if not plan.unchanged:
-                self._components[read.digest] = component
+                self._components.held[read.digest] = component
                 now_ms = self._now_ms()
                 self._create(tenant, job, now_ms)
                 payload = _native.encode_installed(

@@ -58,7 +58,7 @@ def export(store: Store, folder: str | Path) -> Export:
     with store._lock:
         lengths = lengths_of(store)
     store._durable()
-    fold = Fold(store._component)
+    fold = Fold(store._components.load)
     lines = _Lines()
     jobs: dict[tuple[str, str], str] = {}
     for tenant, length in lengths.items():

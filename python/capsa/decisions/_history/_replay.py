@@ -31,7 +31,7 @@ def replay(store: Store, place: Place, decision_id: object) -> Replay:
     store._durable()
     decided = decided_event(store, place, nonce, decision_id)
     decision = live.native.read_decision(decided.payload)
-    fold = Fold(store._component)
+    fold = Fold(store._components.load)
     notes: list[str] = []
     for event in events_of(store, place, 0):
         state = fold.capsules.get(place)
@@ -100,7 +100,7 @@ def rebuild(store: Store) -> Rebuild:
         lengths = lengths_of(store)
         live = {place: _seen(state, now_ms) for place, state in store._fold.capsules.items()}
     store._durable()
-    fold = Fold(store._component)
+    fold = Fold(store._components.load)
     events = 0
     for tenant, length in lengths.items():
         for event in store._journal.read(tenant, limit=length):
