@@ -264,3 +264,17 @@ def test_an_id_belongs_to_one_capsule(store: capsa.Store, router: capsa.Capsule,
     for other in [store.job("other").install(SPEC), store.install(SPEC.replace("router", "router2"))]:
         with nothing_changes(store, router), pytest.raises(capsa.UnknownDecision):
             other.feedback(decided, outcome=WHOLE)
+
+
+def test_the_answer_keeps_the_declared_order_of_strategies(store: capsa.Store) -> None:
+    """With or without `taken`."""
+    retries = store.install(
+        "name: retries\nstrategies: {timeout: {options: [1s, 2s]}, retries: {options: ['0', '1']}}\n"
+    )
+    carried_out = {"timeout": "2s", "retries": "1"}
+    for taken in ({}, {"taken": carried_out}):
+        more: dict[str, Any] = taken
+        answer = retries.feedback(retries.decide().id, reward=0.5, **more)
+        assert [part.strategy for part in answer.decisions] == ["timeout", "retries"]
+        assert [part.strategy_id for part in answer.decisions] == [0, 1]
+    assert {part.strategy: part.option_name for part in answer.decisions} == carried_out

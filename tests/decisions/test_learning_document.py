@@ -230,3 +230,13 @@ def test_shrinkage_is_a_switch(router: capsa.Capsule) -> None:
     assert router.update_learning(shrinkage=None)["shrinkage"] is None
     assert router.decide(context_key="b").probabilities == pytest.approx(alone)
     assert before == []
+
+
+def test_what_is_in_force_already_is_no_change(router: capsa.Capsule, store: capsa.Store) -> None:
+    router.update_learning(rails={"min_exploration": 0.1}, mode="shadow")
+    before, length = router.learning, store.journal.length("default")
+    assert router.update_learning(rails={"min_exploration": 0.1}, mode="shadow") == before
+    assert router.update_learning(decay=None) == before
+    assert store.journal.length("default") == length
+    # The file's own value, given as an override, is one: it stays when the file changes.
+    assert router.update_learning(max_contexts=10_000)["version"] == before["version"] + 1

@@ -223,17 +223,18 @@ class Capsule:
         event = self._store._record(self._place, "outcome_received", now_ms, payload, fields)
         after = native.weights(key, now_ms) if fields["status"] == "applied" else before
         names = state.options
+        made = fields["made"]
         decisions = [
             StrategyFeedback(
-                strategy_id=list(names).index(strategy),
+                strategy_id=strategy_id,
                 strategy=strategy,
-                option=names[strategy].index(option) if option in names[strategy] else None,
-                option_name=option,
+                option=options.index(made[strategy]) if made[strategy] in options else None,
+                option_name=made[strategy],
                 before=before[strategy],
                 after=after[strategy],
             )
-            for strategy, option in fields["made"].items()
-            if strategy in names
+            for strategy_id, (strategy, options) in enumerate(names.items())
+            if strategy in made
         ]
         return Feedback(
             decision_id=decision_id,

@@ -170,7 +170,8 @@ def merged(native: _native.Capsule, changes: Mapping[str, Any]) -> tuple[str, li
     overrides = {name: value for name, value in overrides.items() if value not in ({}, None)}
     text = json.dumps(overrides, sort_keys=True, allow_nan=False)
     native.check_overrides(text)
-    return text, changed
+    # What is in force already is no change.
+    return text, changed if overrides != json.loads(native.overrides) else []
 
 
 def _replace(native: _native.Capsule, overrides: dict[str, Any], setting: str, value: Any) -> None:

@@ -46,7 +46,7 @@ class StrategyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedbackReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Decisions by what became of their feedback."""
+    """Feedback by what became of it; `pending` and `expired` count decisions, the others what was recorded."""
 
     applied: int
     pending: int
