@@ -333,10 +333,20 @@ class _Life:
                 given = {"algorithm": chance.choice(ALGORITHMS)}
             case _:
                 given = {"rails": {"min_exploration": chance.choice([0.02, 0.2, None])}}
-        # First: where the disk is full it may be there or not.
-        self._model.add(Changed(name, settings))
+        overrides = {
+            f"{key}.{inner}" if key == "rails" else key: item if key == "rails" else value
+            for key, value in given.items()
+            for inner, item in (value.items() if key == "rails" else [("", None)])
+        }
+        known = self._model.capsules[name].overrides
+        # What is in force already is no event, and waits for nothing.
+        changed = any(known.get(key) != value for key, value in overrides.items())
+        if changed:
+            # First: where the disk is full it may be there or not.
+            self._model.add(Changed(name, settings, overrides))
         self._capsule(name).update_learning(**given)
-        self._durable = len(self._model.events)
+        if changed:
+            self._durable = len(self._model.events)
 
     def _install_router(self) -> None:
         """The same bytes again, or other options, another horizon, another algorithm."""

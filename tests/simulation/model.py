@@ -53,11 +53,12 @@ class Installed:
 
 @dataclass(frozen=True)
 class Changed:
-    """Settings; ``None`` = the file's value."""
+    """Settings that the model goes by, and all that were given, flat; ``None`` = the file's value."""
 
     type = "learning_changed"
     capsule: str
     settings: dict[str, Any]
+    overrides: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class CapsuleModel:
         self.has_metrics = False
         self.file_horizon_ms = 0
         self.settings: dict[str, Any] = {}
+        self.overrides: dict[str, Any] = {}
         #: Whether keys may have been evicted.
         self.was_narrow = False
         self.decisions: dict[str, DecisionModel] = {}
@@ -167,6 +169,7 @@ class CapsuleModel:
                 self.file_horizon_ms = event.horizon_ms
             case Changed():
                 self.settings = {**self.settings, **event.settings}
+                self.overrides = {**self.overrides, **event.overrides}
                 self.was_narrow |= self.max_contexts < 10_000
             case Decided():
                 self.decisions[event.id] = DecisionModel(event)
