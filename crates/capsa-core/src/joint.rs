@@ -529,13 +529,15 @@ fn transpose(scores: &[impl Score], allowed: &[impl Flag], columns: &mut [[f64; 
     let never = f64::NEG_INFINITY.to_bits();
     let width = columns.len();
     let mut beyond_limit = 0;
-    for lane in 0..LANES {
-        let row = lane * width..(lane + 1) * width;
-        for ((column, score), allowed) in columns.iter_mut().zip(&scores[row.clone()]).zip(&allowed[row]) {
-            let (bits, keep) = (score.score().to_bits(), u64::from(allowed.flag()).wrapping_neg());
-            column[lane] = f64::from_bits((bits & keep) | (never & !keep));
+    let scores: [&[_]; LANES] = std::array::from_fn(|lane| &scores[lane * width..][..width]);
+    let allowed: [&[_]; LANES] = std::array::from_fn(|lane| &allowed[lane * width..][..width]);
+    for (position, column) in columns.iter_mut().enumerate() {
+        let bits: [u64; LANES] = std::array::from_fn(|lane| scores[lane][position].score().to_bits());
+        let keep: [u64; LANES] = std::array::from_fn(|lane| u64::from(allowed[lane][position].flag()).wrapping_neg());
+        for lane in 0..LANES {
+            column[lane] = f64::from_bits((bits[lane] & keep[lane]) | (never & !keep[lane]));
             // The sign bit says that the magnitude, or NaN's bits, are above the limit.
-            beyond_limit |= limit.wrapping_sub(bits & !SIGN) & keep;
+            beyond_limit |= limit.wrapping_sub(bits[lane] & !SIGN) & keep[lane];
         }
     }
     beyond_limit & SIGN == 0
