@@ -11,15 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
+from capsa.journal import Event
+
 __all__ = [
     "EVENT_SCHEMA",
+    "FOLD_VERSION",
     "Capsule",
     "Combinations",
     "Component",
     "Decision",
     "EpsilonGreedy",
     "Host",
+    "Keyring",
     "Learner",
+    "OpenedId",
     "SimpleWeighted",
     "StrategyDecision",
     "Suggestion",
@@ -31,7 +36,6 @@ __all__ = [
     "digest",
     "encode_installed",
     "encode_learning_changed",
-    "encode_outcome",
     "filled_definition",
     "inspect_component",
     "masked_argmax",
@@ -51,8 +55,11 @@ _Keys: TypeAlias = Sequence[str | int] | NDArray[Any]
 
 __version__: Final[str]
 
-#: The version of the event format.
+#: The version of the event format that is written.
 EVENT_SCHEMA: Final[int]
+
+#: The version of the fold: another one may make another state of the same events.
+FOLD_VERSION: Final[int]
 
 class _Facts(TypedDict):
     kind: str
@@ -137,33 +144,37 @@ def encode_installed(capsule: str, version: int, digest: str, size_bytes: int, d
 def encode_learning_changed(capsule: str, changed: list[str], overrides: str) -> bytes:
     """The payload of a ``learning_changed`` event; `overrides` is JSON."""
 
-def encode_outcome(
-    *,
-    capsule: str,
-    capsule_version: int,
-    key: str,
-    made: dict[str, str],
-    status: str,
-    metrics: dict[str, float],
-    id: bytes | None = None,
-    taken: dict[str, str] | None = None,
-    reward: float | None = None,
-    delay_ms: int | None = None,
-) -> bytes:
-    """The payload of an ``outcome_received`` event.
+@final
+class Keyring:
+    """The keys that seal decision ids. Safe to use from many threads."""
 
-    Args:
-        capsule: The capsule's name.
-        capsule_version: The version of the decision.
-        key: The context key that is credited.
-        made: The credited option by strategy; empty where none was carried out.
-        status: ``applied``, ``pending``, ``late``, ``frozen`` or ``kept``.
-        metrics: The metrics of this post.
-        id: The decision's nonce, 16 bytes.
-        taken: What the caller said was carried out, if it differs from the answer.
-        reward: The reward, once it is known.
-        delay_ms: From decision to this post.
-    """
+    def __new__(cls) -> Self: ...
+    def add(self, number: int, since_ms: int, key: bytes) -> None:
+        """Adds a key of 32 bytes under its number; it seals decisions from a time on, and opens for good."""
+
+@final
+class OpenedId:
+    """What a decision id says."""
+
+    @property
+    def nonce(self) -> bytes:
+        """The decision's nonce, 16 bytes."""
+
+    @property
+    def sequence(self) -> int:
+        """The position of its event in the tenant's stream."""
+
+    @property
+    def decided_ms(self) -> int:
+        """When it was made, milliseconds since 1970."""
+
+    @property
+    def deadline_ms(self) -> int:
+        """When its horizon ends."""
+
+    @property
+    def decision(self) -> Decision | None:
+        """What was decided: options, key, propensity, mode; ``None`` where only its event tells."""
 
 @final
 class Host:
@@ -220,14 +231,25 @@ class Component:
 class Capsule:
     """One capsule: its component and its folded state. Safe to use from many threads."""
 
-    def __new__(cls, tenant: str, job: str, component: Component, time_ms: int, payload: bytes) -> Self:
-        """The state after a capsule's first event, whose payload is given.
+    def __new__(cls, tenant: str, job: str, component: Component, event: Event, keys: Keyring) -> Self:
+        """The state after a capsule's first event.
 
         Raises:
             JournalMismatch: It is not an ``installed`` event, or does not hold in this version.
         """
 
-    def apply(self, kind: str, time_ms: int, payload: bytes, component: Component | None = None) -> None:
+    @staticmethod
+    def restore(tenant: str, job: str, component: Component, snapshot: bytes, keys: Keyring) -> Capsule:
+        """The capsule as `snapshot` wrote it.
+
+        Raises:
+            JournalMismatch: It is no such snapshot, or of another `FOLD_VERSION`.
+        """
+
+    def snapshot(self) -> bytes:
+        """Everything that was folded, as deterministic CBOR."""
+
+    def apply(self, event: Event, component: Component | None = None) -> None:
         """Folds one event; an install brings its component.
 
         Raises:
@@ -246,6 +268,7 @@ class Capsule:
         context_key: object = None,
         options: object = None,
         current: object = None,
+        subject: bytes | None = None,
     ) -> Decision:
         """Frames the input in the sandbox and draws. Changes nothing: fold the decision's record.
 
@@ -256,6 +279,7 @@ class Capsule:
             context_key: A text of 1 to 256 bytes.
             options: A list of names or numbers, or such lists by strategy.
             current: A name or number, or one by strategy.
+            subject: The keyed hash of whom it is about, 16 bytes.
 
         Raises:
             InvalidRequest: What is sent does not fit.
@@ -263,12 +287,30 @@ class Capsule:
             CapsuleFailure: The capsule failed.
         """
 
-    def read_decision(self, payload: bytes) -> Decision:
+    def read_decision(self, event: Event) -> Decision:
         """The decision of a ``decided`` event.
 
         Raises:
-            JournalMismatch: It is not such a payload.
+            JournalMismatch: It holds none, or of a version that was never installed.
         """
+
+    def read_outcome(self, event: Event) -> dict[str, Any]:
+        """The fields of an ``outcome_received`` or ``horizon_passed`` event.
+
+        ``id`` is the decision's nonce and ``decided_at`` its position in the stream, ``key`` the context key that is
+        credited, ``made`` the credited options by strategy, ``taken`` the same where it is not what was ``answered``;
+        then ``reward``, ``status``, the ``metrics`` of this post, ``delay_ms`` from the decision, its ``deadline_ms``
+        and ``capsule_version``; ``again`` whether nothing was awaited any more.
+
+        Raises:
+            JournalMismatch: It holds none, or of a version that was never installed.
+        """
+
+    def encode_outcome(self, fields: dict[str, Any]) -> bytes:
+        """The payload of an ``outcome_received`` or ``horizon_passed`` event, from the fields of `read_outcome`."""
+
+    def open_id(self, id: str) -> OpenedId | None:
+        """What a decision id says; ``None`` if it was not sealed for this capsule with a key of ours."""
 
     def metrics(self, outcome: dict[str, Any]) -> dict[str, float]:
         """An outcome's metrics as numbers; a flag is 1 or 0.
@@ -356,6 +398,10 @@ class Capsule:
         """The digest of the installed component."""
 
     @property
+    def version_digests(self) -> list[str]:
+        """The digests of the components of all versions."""
+
+    @property
     def definition(self) -> str:
         """The installed definition, complete, as JSON."""
 
@@ -381,8 +427,8 @@ class Capsule:
     def contexts(self, now_ms: int, *, after: str | None = None, limit: int = 100) -> list[_ContextRow]:
         """A page of contexts in the order of their keys' bytes, from after a key."""
 
-    def counts(self) -> dict[str, Any]:
-        """What a report counts."""
+    def counts(self, now_ms: int) -> dict[str, Any]:
+        """What a report counts, as of a time."""
 
     def mean_weights(self, now_ms: int) -> dict[str, list[float]]:
         """The mean weights over contexts, by their traffic."""
@@ -404,6 +450,32 @@ class Decision:
     @property
     def id(self) -> str | None:
         """Opaque, at most 255 characters; ``None`` with mode off, where nothing is recorded."""
+
+    def recorded_at(self, sequence: int) -> None:
+        """Gives it its position in the tenant's stream, and with it its id."""
+
+    @property
+    def sequence(self) -> int | None:
+        """Its position in the tenant's stream."""
+
+    @property
+    def is_in_id(self) -> bool:
+        """Whether its id says everything that feedback needs, so that its event may be written later."""
+
+    @property
+    def due_ms(self) -> int | None:
+        """When its horizon brings something."""
+
+    @property
+    def defaults(self) -> dict[str, float] | None:
+        """What metrics count as that were not sent until the horizon."""
+
+    @property
+    def subject(self) -> bytes | None:
+        """The keyed hash of whom it is about."""
+
+    def record(self) -> dict[str, Any]:
+        """Everything that is recorded of it, by name."""
 
     @property
     def capsule(self) -> str:

@@ -28,8 +28,8 @@ class Line:
         self.out = self.err = ""
 
     def run(self, command: str, *rest: str) -> int:
-        """One command; the store comes first."""
-        code = main([command, str(self.folder), *rest])
+        """One command, of one word or two; the store comes first behind it."""
+        code = main([*command.split(), str(self.folder), *rest])
         self.out, self.err = self._capsys.readouterr()
         return code
 
@@ -58,6 +58,3 @@ class Line:
 def decided(line: Line, task: str = "a") -> str:
     decision: str = line.json("decide", "router", "--input", json.dumps({"task": task}))["decisionId"]
     return decision
-
-
-# Using a store

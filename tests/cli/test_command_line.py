@@ -80,14 +80,3 @@ def test_the_spec_is_never_overwritten(spec: Path, capsys: pytest.CaptureFixture
     assert main(["author", str(spec), "--out", str(spec)]) == 1
     assert "--out" in capsys.readouterr().err
     assert spec.read_text() == SPEC
-
-
-@pytest.mark.parametrize(
-    "arguments", [[], ["autor"], ["author"], ["demo", "--seeds", "0"], ["demo", "--seeds", "many"]]
-)
-def test_wrong_use_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """argparse says what is wrong on standard error."""
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err

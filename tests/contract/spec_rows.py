@@ -98,7 +98,10 @@ ROWS = [
     change("an unknown key of a metric", "budget: 2000", "budgt: 2000", "reward.latency_ms.budgt", "budget"),
     change("an unknown key of decay", "half_life: 14d", "halflife: 14d", "decay.halflife", "half_life"),
     change("an unknown key of horizon", "after: 7d", "aftr: 7d", "horizon.aftr", "after"),
-    change("horizon.outcome comes later", "after: 7d", "after: 7d, outcome: {quality: 0}", "horizon.outcome", "not supported"),
+    change("a default outcome of nothing", "after: 7d", "after: 7d, outcome: {}", "horizon.outcome", "empty"),
+    change("a default of an unknown metric", "after: 7d", "after: 7d, outcome: {qualty: 0}", "horizon.outcome.qualty", "quality"),
+    change("a default outside its scale", "after: 7d", "after: 7d, outcome: {quality: 2}", "horizon.outcome.quality", "0 to 1"),
+    change("a default that is no number", "after: 7d", "after: 7d, outcome: {quality: bad}", "horizon.outcome.quality", "number"),
     change("was comes later", "  - dear\n", "  - {name: dear, was: [big]}\n", "options[2].was", "not supported"),
     # Names
     change("no name", "name: router\n", "", "", "name is missing"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 import wasmtime
 from tests.contract import learning_rows, request_rows, spec_rows
 from tests.contract.spec_rows import SpecRow
@@ -242,7 +243,7 @@ def test_events_that_do_not_fit_are_refused(world: World, host: _native.Host) ->
     events = [event for event in world.store.journal.read("default") if event.path == "default/plain"]
     installed, decided, *_ = events
     component = host.load(_native.compile_spec(PLAIN))
-    state = _native.Capsule("default", "default", component, installed.time_ms, installed.payload)
+    state = _native.Capsule("default", "default", component, installed, _native.Keyring())
     before = state.state()
     router = next(event for event in world.store.journal.read("default") if event.path == "default/router")
     for kind, payload in [
@@ -255,10 +256,15 @@ def test_events_that_do_not_fit_are_refused(world: World, host: _native.Host) ->
         ("installed", router.payload),
     ]:
         with pytest.raises(capsa.JournalMismatch):
-            state.apply(kind, 0, payload)
+            state.apply(replace(installed, type=kind, payload=payload))
+    for schema in (0, _native.EVENT_SCHEMA + 1):
+        with pytest.raises(capsa.JournalMismatch, match="schema"):
+            state.apply(replace(decided, schema=schema))
     for payload in (decided.payload, b"\xa0", b""):
         with pytest.raises(capsa.JournalMismatch):
-            _native.Capsule("default", "default", component, 0, payload)
+            _native.Capsule(
+                "default", "default", component, replace(installed, payload=payload), _native.Keyring()
+            )
     assert state.state() == before
 
 

@@ -99,7 +99,7 @@ def loader(host: _native.Host, *sources: str) -> Callable[[str], _native.Compone
 
 def rebuilt(events: Sequence[Event], load: Callable[[str], _native.Component]) -> CapsuleState:
     """The state of the only capsule of some events, folded anew."""
-    fold = Fold(load)
+    fold = Fold(load, _native.Keyring())
     for event in events:
         fold.apply(event)
     (state,) = fold.capsules.values()

@@ -62,12 +62,12 @@ def test_every_decision_of_a_life_is_made_again(clock: Clock, name: str) -> None
             current=first if turn % 4 == 0 else None,
         )
         capsule.feedback(decision.id, reward=chance.uniform(-1, 1))
-    fold = Fold(store._components.load)
+    fold = Fold(store._components.load, store._ids.ring)
     made = 0
     for event in store.journal.read("default"):
         if event.type == "decided":
             state = fold.capsules["default", "default", "again"]
-            recorded = state.native.read_decision(event.payload)
+            recorded = state.native.read_decision(event)
             again = _native.decide_again(state.native, recorded, event.time_ms)
             assert again.payload == event.payload
             assert again.id == recorded.id

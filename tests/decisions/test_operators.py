@@ -114,15 +114,16 @@ def test_decisions_are_recorded_under_the_version_that_made_them() -> None:
     for thread in threads:
         thread.join()
     version, frozen = 0, False
+    native = store._fold.capsules["default", "default", "router"].native
     for event in store.journal.read("default"):
         if event.type == "installed":
             version += 1
         elif event.type == "learning_changed":
             frozen = '"freeze": true' in cbor2.loads(event.payload)["overrides"]
         elif event.type == "decided":
-            assert cbor2.loads(event.payload)["capsule_version"] == version
+            assert native.read_decision(event).capsule_version == version
         elif event.type == "outcome_received":
-            assert cbor2.loads(event.payload)["status"] == ("frozen" if frozen else "applied")
+            assert native.read_outcome(event)["status"] == ("frozen" if frozen else "applied")
 
 
 def test_the_command_line_overwrites_nothing_that_it_reads(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_eight_threads_lose_nothing(host: _native.Host) -> None:
         events = list(store.journal.read("default"))
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
         assert report.sequence == len(events)
-        fold = Fold(loader(host, *sources))
+        fold = Fold(loader(host, *sources), _native.Keyring())
         for event in events:
             fold.apply(event)
         (again,) = fold.capsules.values()
@@ -286,13 +286,13 @@ def test_decisions_under_concurrency_replay(host: _native.Host) -> None:
             worker.start()
         for worker in workers:
             worker.join()
-        fold = Fold(loader(host, SPEC))
+        fold = Fold(loader(host, SPEC), _native.Keyring())
         events = list(store.journal.read("default"))
         by_version: dict[int, list[capsa.Decision]] = {}
         state = store._fold.capsules["default", "default", "router"].native
         for event in events:
             if event.type == "decided":
-                decision = state.read_decision(event.payload)
+                decision = state.read_decision(event)
                 by_version.setdefault(decision.learner_version, []).append(decision)
         replayed = 0
         for event in events:
@@ -306,7 +306,6 @@ def test_decisions_under_concurrency_replay(host: _native.Host) -> None:
                     again = state_then.decide(decision.nonce, 1_800_000_000_000, None, context_key="k")
                     assert again.payload == decision.payload
                     replayed += 1
-                # The ledger wants every decision; the learned state alone is what is replayed.
-                state_then.apply(event.type, event.time_ms, event.payload)
+                state_then.apply(event)
         assert replayed == 400 - sum(map(len, by_version.values()))
         assert sum(map(len, by_version.values())) <= 4

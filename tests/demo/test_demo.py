@@ -132,6 +132,7 @@ def test_claims_can_fail(result: demo.DemoResult) -> None:
         ([steady], wrong, kept, ["classic: the right option", "classic: the unseen"]),
         ([steady], good, replace(kept, lost=1), ["killed"]),
         ([steady], good, replace(kept, doubled=1), ["killed"]),
+        ([steady], good, replace(kept, unknown=1), ["killed"]),
         ([steady], good, replace(kept, faults=1), ["killed"]),
     ]
     for experiments, lesson, restart, failing in faults:
@@ -151,8 +152,16 @@ def test_the_store_survives_its_process(result: demo.DemoResult) -> None:
     """What the kills did is told as it was, and nothing acknowledged is missing."""
     restart = result.restart
     assert restart.kills == restart.sent_again == 2
-    assert restart.acknowledged + restart.unknown == restart.requests == 300
-    assert restart.lost == restart.doubled == restart.faults == 0
+    assert restart.acknowledged == restart.requests == 300
+    assert restart.lost == restart.unknown == restart.doubled == restart.faults == 0
+
+
+def test_a_decision_without_a_record_is_told_of(result: demo.DemoResult) -> None:
+    """A kill may take one; most runs have none."""
+    for count in (0, 2):
+        restart = msgspec.structs.replace(result.restart, unrecorded=count)
+        told = [line for line in _text.restart_lines(restart) if "have no record" in line]
+        assert [line.split()[0] for line in told] == ([str(count)] if count else [])
 
 
 def test_the_classic_scenario() -> None:

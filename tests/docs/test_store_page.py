@@ -67,7 +67,7 @@ def test_the_page_names_every_file_of_an_export(folder: Path) -> None:
     subprocess.run(["capsa", "install", "store", "router.yaml"], check=True, capture_output=True)
     decide = ["capsa", "decide", "store", "router"]
     decided = subprocess.run(decide, check=True, capture_output=True, text=True)
-    [decision] = re.findall(r"dec_\w+", decided.stdout)
+    [decision] = re.findall(r"dec_[\w-]+", decided.stdout)
     subprocess.run(
         ["capsa", "feedback", "store", "router", decision, "--reward", "0"], check=True, capture_output=True
     )

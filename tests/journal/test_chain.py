@@ -97,8 +97,10 @@ def test_the_body_of_a_checkpoint_is_deterministic_cbor(names: list[str]) -> Non
         assert checkpoint.body == encode(
             {
                 "type": "capsa.checkpoint",
-                "schema": 1,
+                "schema": 2,
                 "number": number,
+                "since": 1,
+                "cuts": {},
                 "previous": digest(first.body) if number == 2 else bytes(32),
                 "heads": {name: [length, head] for name, (length, head) in checkpoint.heads.items()},
             }

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.journal.journals import KINDS, add, open_journal
 
 from capsa import _native
 from capsa.errors import StoreClosed
@@ -19,28 +18,9 @@ from capsa.journal import (
     Event,
     Journal,
     MemoryJournal,
-    SqliteJournal,
     UnknownBlob,
     UnknownEvent,
 )
-
-KINDS = ["memory", "sqlite"]
-
-
-def open_journal(kind: str, folder: Path) -> Journal:
-    return MemoryJournal() if kind == "memory" else SqliteJournal(folder / "store")
-
-
-@pytest.fixture(params=KINDS)
-def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
-    opened = open_journal(request.param, tmp_path)
-    yield opened
-    opened.close()
-
-
-def add(journal: Journal, stream: str = "acme", payload: bytes = b"\xa0", time_ms: int = 1) -> Event:
-    return journal.append(stream, "decided", time_ms, "local", "default/router", payload)
-
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 events = st.tuples(
@@ -283,6 +263,17 @@ def test_a_closed_journal_says_so(journal: Journal) -> None:
         journal.seal,
         journal.checkpoints,
         lambda: journal.erase("acme", 1),
+        lambda: journal.durable("acme"),
+        lambda: journal.first("acme"),
+        lambda: journal.cuts("acme"),
+        lambda: journal.cut("acme", 1),
+        lambda: journal.claims("acme", b"k"),
+        lambda: journal.release(b"k"),
+        lambda: journal.due(1, 1),
+        lambda: journal.settle([(1, "acme", 1)]),
+        lambda: journal.drop_blobs([]),
+        lambda: journal.secret("name"),
+        journal.secrets,
         journal.verify,
     ):
         with pytest.raises(StoreClosed):

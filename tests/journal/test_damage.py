@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,25 @@ def test_a_page_of_garbage_is_an_error(closed: tuple[Path, list[Event]], page: s
         journal.append("acme", "decided", 1, "local", "", b"")
     assert "unreadable" in {fault.kind for fault in journal.verify()}
     journal.close()
+
+
+@pytest.mark.parametrize("table", ["once", "due"])
+def test_a_rotten_index_is_noticed(tmp_path: Path, table: str) -> None:
+    """Though no chain covers it: its pages no longer fit together."""
+    folder = tmp_path / "store"
+    with SqliteJournal(folder) as journal:
+        for number in range(2000):
+            keys = [b"%06d" % number]
+            journal.append("acme", "decided", number, "local", "", b"", once=keys, due_ms=number)
+    with closing(sqlite3.connect(folder / "store.sqlite")) as database:
+        [[page]] = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
+    content = bytearray((folder / "store.sqlite").read_bytes())
+    # The number of its cells, and the pointers to its pages.
+    content[(page - 1) * 8192 + 3 : (page - 1) * 8192 + 40] = bytes(37)
+    (folder / "store.sqlite").write_bytes(content)
+    with SqliteJournal(folder) as journal:
+        assert len(list(journal.read("acme"))) == 2000
+        assert [fault.kind for fault in journal.verify()] == ["unreadable"]
 
 
 @given(cut=st.integers(0, 1_000_000))

@@ -119,7 +119,7 @@ def test_a_refused_opener_leaves_the_store_free(tmp_path: Path) -> None:
     """What fails after the lock was taken gives it back."""
     SqliteJournal(tmp_path / "store").close()
     with closing(sqlite3.connect(tmp_path / "store/store.sqlite")) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
     for _ in range(2):
         with pytest.raises(StoreTooNew):
             SqliteJournal(tmp_path / "store")
@@ -131,12 +131,12 @@ def test_a_newer_format_is_refused_with_words(tmp_path: Path) -> None:
         record(journal)
     database = tmp_path / "store/store.sqlite"
     with closing(sqlite3.connect(database)) as newer:
-        newer.execute("PRAGMA user_version = 2")
+        newer.execute("PRAGMA user_version = 3")
     before = database.read_bytes()
     with pytest.raises(StoreTooNew) as caught:
         SqliteJournal(tmp_path / "store")
-    assert "format 2" in caught.value.detail
-    assert "formats up to 1" in caught.value.detail
+    assert "format 3" in caught.value.detail
+    assert "formats up to 2" in caught.value.detail
     assert caught.value.remedy
     assert database.read_bytes() == before
 
@@ -220,6 +220,10 @@ def test_a_child_cannot_use_the_journal_of_its_parent(tmp_path: Path) -> None:
                 journal.seal,
                 lambda: journal.erase("acme", 1),
                 journal.verify,
+                lambda: journal.claims("acme", b"k"),
+                lambda: journal.due(1, 1),
+                lambda: journal.cut("acme", 1),
+                lambda: journal.secret("name"),
             ):
                 try:
                     use()
@@ -235,7 +239,7 @@ def test_a_child_cannot_use_the_journal_of_its_parent(tmp_path: Path) -> None:
         try:
             with open(told, "rb") as answers:  # noqa: PTH123 - a file descriptor
                 assert set(answers.read(1).decode()) == {"f"}
-                assert (b"f" + answers.read(11 * 7 - 2)).decode().split() == ["forked"] * 11
+                assert (b"f" + answers.read(15 * 7 - 2)).decode().split() == ["forked"] * 15
             record(journal)
             journal.close()
             # The child still runs.

@@ -7,17 +7,18 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.journal.tampering import Tampered, rewrite
 
 from capsa import _native
 from capsa.errors import StoreError
-from capsa.journal import Checkpoint, Fault, SqliteJournal, StoreDamaged, _chain, _checkpoint
-from capsa.journal.sqlite import _database, _keys
+from capsa.journal import Checkpoint, SqliteJournal, StoreDamaged, _checkpoint
+from capsa.journal.sqlite import _keys
+from capsa.journal.sqlite._tables import SEQUENCE_BITS
 
 #: Checkpoints are sealed after this many events of `acme`; then 10 more follow.
 SEALED = (20, 40)
@@ -44,41 +45,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         salts = database.execute("SELECT salt FROM event WHERE salt IS NOT NULL").fetchall()
     assert len(set(salts)) == len(salts) > LENGTH
     return folder
-
-
-class Tampered:
-    """A copy of a store that can be changed with SQL."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._database = sqlite3.connect(folder / "store.sqlite", isolation_level=None)
-
-    def __call__(self, statement: str, *values: Any) -> list[Any]:
-        return self._database.execute(statement, values).fetchall()
-
-    def id(self, sequence: int, stream: str = "acme") -> int:
-        [[number]] = self("SELECT id FROM stream WHERE name = ?", stream)
-        return int(number << _database.SEQUENCE_BITS) + sequence
-
-    def copy_event(self, source: int, to: int) -> None:
-        self(
-            "INSERT INTO event (id, time_ms, origin, checksum, salt, payload, digest) "
-            "SELECT ?, time_ms, origin, checksum, salt, payload, digest FROM event WHERE id = ?",
-            self.id(to),
-            self.id(source),
-        )
-
-    def close(self) -> None:
-        self._database.close()
-
-    def faults(self, public_key: bytes | None = None) -> list[Fault]:
-        """What `verify` says once the store is opened with the change."""
-        self.close()
-        with SqliteJournal(self.folder) as journal:
-            return journal.verify(public_key)
-
-    def found(self) -> list[tuple[str, str, int, int]]:
-        return [(fault.kind, fault.stream, fault.first, fault.last) for fault in self.faults()]
 
 
 @pytest.fixture
@@ -179,7 +145,7 @@ def test_an_inserted_event_moves_the_others(tampered: Tampered) -> None:
 
 
 def test_events_of_an_unknown_stream_are_found(tampered: Tampered) -> None:
-    tampered("UPDATE event SET id = ? WHERE id = ?", (77 << _database.SEQUENCE_BITS) + 5, tampered.id(1))
+    tampered("UPDATE event SET id = ? WHERE id = ?", (77 << SEQUENCE_BITS) + 5, tampered.id(1))
     assert tampered.found() == [("missing", "acme", 1, 1), ("added", "", 5, 5)]
 
 
@@ -198,33 +164,6 @@ def test_a_changed_origin_is_found(tampered: Tampered) -> None:
     assert [fault for fault in found if fault[1] == "acme"] == [
         ("changed", "acme", sequence, sequence) for sequence in range(3, LENGTH + 1, 3)
     ]
-
-
-def rewrite(tampered: Tampered, *, last: int = LENGTH, forged: int | None = None) -> None:
-    """Computes the chain of `acme` anew, as somebody could who knows the format.
-
-    Args:
-        tampered: Where.
-        last: The stream ends here.
-        forged: The event that gets another payload.
-    """
-    tampered("DELETE FROM event WHERE id BETWEEN ? AND ?", tampered.id(last + 1), tampered.id(LENGTH))
-    if forged is not None:
-        tampered("UPDATE event SET payload = x'66' WHERE id = ?", tampered.id(forged))
-    rows = tampered(
-        "SELECT e.id, time_ms, schema, type, principal, path, salt, payload, digest FROM event e "
-        "JOIN origin o ON o.id = origin WHERE e.id BETWEEN ? AND ? ORDER BY e.id",
-        tampered.id(1),
-        tampered.id(last),
-    )
-    head = _chain.NO_HEAD
-    for sequence, (number, time_ms, *origin, salt, payload, erased) in enumerate(rows, 1):
-        schema, type_, principal, path = origin
-        digest = erased or _chain.salted_digest(salt, payload)
-        header = _chain.Header(schema, "acme", type_, principal, path).encode(time_ms, sequence, digest)
-        head = _chain.next_head(head, header)
-        tampered("UPDATE event SET checksum = ? WHERE id = ?", _chain.checksum(header), number)
-    tampered("UPDATE stream SET length = ?, head = ? WHERE name = 'acme'", len(rows), head)
 
 
 @pytest.mark.parametrize(("changed", "first", "last"), [(1, 1, 20), (20, 1, 20), (21, 21, 40), (40, 21, 40)])

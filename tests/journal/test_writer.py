@@ -16,7 +16,7 @@ import pytest
 from capsa import _native
 from capsa.journal import SqliteJournal
 from capsa.journal._interface import MAX_PAYLOAD_BYTES
-from capsa.journal.sqlite import _database, _writer
+from capsa.journal.sqlite import _database, _index, _writer
 
 
 def blocked(condition: Callable[[], bool]) -> None:
@@ -238,17 +238,62 @@ def test_a_reader_delays_the_end_of_an_erased_payload(tmp_path: Path) -> None:
         assert b"<secret>" not in held(store)
 
 
-@pytest.mark.parametrize("name", sorted(_database.QUESTIONS))
-def test_no_question_reads_a_whole_table(tmp_path: Path, name: str) -> None:
+QUESTIONS = {**_database.QUESTIONS, **_index.QUESTIONS}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with rows in every table, and SQLite's statistics of them: they could change a plan."""
+    store = tmp_path_factory.mktemp("filled") / "store"
+    with SqliteJournal(store) as journal:
+        for number in range(3000):
+            type_ = "decided" if number % 100 else "snapshot_sealed"
+            keys = [b"%06d" % number]
+            journal.append("acme", type_, number, "local", "", b"", once=keys, due_ms=number)
+    with closing(sqlite3.connect(store / "store.sqlite")) as database:
+        database.execute("ANALYZE")
+    return store
+
+
+@pytest.mark.parametrize("name", sorted(QUESTIONS))
+@pytest.mark.parametrize("rows", ["none", "some"])
+def test_no_question_reads_a_whole_table(filled: Path, tmp_path: Path, name: str, rows: str) -> None:
     """Every statement of the journal finds its rows by a key: its cost does not grow with the events."""
-    SqliteJournal(tmp_path / "store").close()
-    question = _database.QUESTIONS[name]
-    with closing(sqlite3.connect(tmp_path / "store/store.sqlite")) as database:
+    assert len(QUESTIONS) == len(_database.QUESTIONS) + len(_index.QUESTIONS)
+    store = filled
+    if rows == "none":
+        store = tmp_path / "store"
+        SqliteJournal(store).close()
+    question = QUESTIONS[name]
+    with closing(sqlite3.connect(store / "store.sqlite")) as database:
         plan = database.execute(f"EXPLAIN QUERY PLAN {question}", [None] * question.count("?")).fetchall()
     steps = [step for *_, step in plan]
     assert steps
-    allowed = ["SCAN checkpoint"] if name == "last checkpoint" else []
+    allowed = {
+        "last checkpoint": {"SCAN checkpoint"},
+        # The rows that are given; and those of a question within.
+        "settle": {"LIST SUBQUERY 2", "SCAN 2 CONSTANT ROWS"},
+        "release": {"LIST SUBQUERY 1"},
+        "cut": {"LIST SUBQUERY 1"},
+    }.get(name, set())
     assert [step for step in steps if not step.startswith("SEARCH") and step not in allowed] == []
+
+
+def test_the_most_keys_and_times_of_a_question_are_one_statement(tmp_path: Path) -> None:
+    """As the plan above has it, whatever their number."""
+    with SqliteJournal(tmp_path / "store") as journal:
+        for number in range(700):
+            journal.append("acme", "decided", number, "local", "", b"", due_ms=number)
+        journal.flush()
+        statements: list[str] = []
+        journal._writer._connection.set_trace_callback(statements.append)
+        journal.settle([(number, "acme", number + 1) for number in range(700)])
+        journal.flush()
+        journal._writer._connection.set_trace_callback(None)
+        assert [statement.split(" WHERE")[0] for statement in statements if "due" in statement] == [
+            "DELETE FROM due"
+        ] * 3
+        assert journal.due(1000, 10) == []
 
 
 def test_a_reader_returns_its_connection(tmp_path: Path) -> None:

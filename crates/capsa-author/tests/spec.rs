@@ -98,7 +98,7 @@ rails:
   max_delta: 0.1
   freeze: false
 decay: {half_life: 14d}
-horizon: {after: 7d}
+horizon: {after: 7d, outcome: {quality: 0, latency_ms: 2000}}
 mode: live
 log_input: contexts
 ";
@@ -126,7 +126,10 @@ log_input: contexts
         reward_range: Some([-1.0, 1.0]),
         rails: Some(Rails { min_exploration: Some(0.02), max_delta: Some(0.1), freeze: Some(false) }),
         decay: Some(Decay { half_life_seconds: Some(1_209_600.0), half_life_feedbacks: None }),
-        horizon: Some(Horizon { after_seconds: 604_800.0 }),
+        horizon: Some(Horizon {
+            after_seconds: 604_800.0,
+            outcome: Some(BTreeMap::from([("quality".to_owned(), 0.0), ("latency_ms".to_owned(), 2000.0)])),
+        }),
         mode: Some(Mode::Live),
         log_input: Some(LogInput::Contexts),
         ..definition("router", vec![chosen])
@@ -222,7 +225,7 @@ fn durations_have_units() {
     ];
     for (duration, seconds) in units {
         let read = parse_spec(format!("name: x\noptions: [a, b]\nhorizon: {{after: {duration}}}\n")).unwrap();
-        assert_eq!(Some(Horizon { after_seconds: seconds }), read.horizon, "{duration}");
+        assert_eq!(Some(Horizon { after_seconds: seconds, outcome: None }), read.horizon, "{duration}");
     }
 }
 
@@ -278,10 +281,6 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     // What a later version knows.
     ("mode: canary\n", &["line 3: mode: canary is not supported by this version yet; use off, shadow or live"]),
-    (
-        "horizon: {after: 7d, outcome: {q: 0}}\n",
-        &["line 3: horizon.outcome: outcome is not supported by this version yet; leave it out"],
-    ),
     ("log_input: full\n", &["line 3: log_input: full is not supported by this version yet; use contexts"]),
     ("session_ttl: 24h\n", &["line 3: session_ttl: session_ttl is not supported by this version yet; leave it out"]),
     (
@@ -415,8 +414,24 @@ const WRONG: &[(&str, &[&str])] = &[
         "decay: {half_life_feedbacks: 0}\n",
         &["line 3: decay.half_life_feedbacks: half_life_feedbacks is 0; use a number above 0"],
     ),
-    ("horizon: 7d\n", &["line 3: horizon: expected a map of after, got the text \"7d\""]),
+    ("horizon: 7d\n", &["line 3: horizon: expected a map of after, outcome, got the text \"7d\""]),
     ("horizon: {}\n", &["line 3: horizon: after is missing"]),
+    (
+        "horizon: {after: 7d, outcome: {}}\n",
+        &["line 3: horizon.outcome: outcome is empty; name a metric and its value, or leave outcome out"],
+    ),
+    (
+        "reward: {quality: 1}\nhorizon: {after: 7d, outcome: {qualty: 0}}\n",
+        &["line 4: horizon.outcome.qualty: \"qualty\" is not a metric of reward; did you mean \"quality\"?"],
+    ),
+    (
+        "reward: {quality: 1}\nhorizon: {after: 7d, outcome: {quality: 2}}\n",
+        &["line 4: horizon.outcome.quality: quality is 2, outside 0 to 1"],
+    ),
+    (
+        "horizon: {after: 7d, outcome: {quality: high}}\n",
+        &["line 3: horizon.outcome.quality: expected a number, got the text \"high\""],
+    ),
     ("horizon: {after: 0s}\n", &["line 3: horizon.after: the horizon is 0 s; use 1 s to ten years"]),
     ("valid: [{choice: a}]\n", &["line 3: valid: valid needs several strategies; leave it out with one"]),
 ];

@@ -7,14 +7,19 @@
 
 use std::sync::Arc;
 
-use crate::cbor::DecodeError;
+use serde::{Deserialize, Serialize};
+
+use crate::cbor::{self, Bytes, DecodeError};
 use crate::decide::{Cache, weights};
 use crate::definition::{Definition, Problem};
-use crate::events::{Decided, Event, Installed, LearningChanged, OutcomeReceived, Status};
+use crate::events::{Decided, Event, Installed, LearningChanged, OutcomeReceived, Status, Written};
 use crate::learned::{Credit, Learned};
 use crate::program::{Overrides, Program};
 use crate::rejected::{Refusal, Rejected};
 use crate::tally::Tally;
+
+/// The version of the fold: another one may make another state of the same events.
+pub const FOLD: u32 = 1;
 
 /// One version that was installed.
 #[derive(Debug, Clone)]
@@ -120,8 +125,68 @@ impl Capsule {
             Event::Installed(installed) => self.installed(at_ms, installed),
             Event::LearningChanged(changed) => self.learning_changed(at_ms, changed),
             Event::Decided(decided) => self.decided(decided),
-            Event::OutcomeReceived(outcome) => self.outcome_received(at_ms, outcome),
+            Event::OutcomeReceived(outcome) => {
+                self.outcome_received(at_ms, outcome)?;
+                self.tally.received(outcome, at_ms);
+                Ok(())
+            }
+            Event::HorizonPassed(outcome) => {
+                self.outcome_received(at_ms, outcome)?;
+                self.tally.horizon_passed(outcome, at_ms);
+                Ok(())
+            }
         }
+    }
+
+    /// Reads an event of this capsule.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`], as [`Event::decode`].
+    pub fn decode(&self, written: &Written<'_>) -> Result<Event, DecodeError> {
+        Event::decode(written, |number| self.version_at(number).map(|version| &version.definition))
+    }
+
+    /// Everything that was folded, as bytes: the same state gives the same bytes on every machine.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let versions = (self.versions.iter())
+            .map(|version| SnapshotVersion {
+                digest: version.digest.clone(),
+                definition: serde_json::to_string(&*version.definition).expect("a definition is JSON"),
+            })
+            .collect();
+        cbor::encode(&Snapshot {
+            fold: FOLD,
+            tally: self.tally.clone(),
+            learned: Bytes(self.learned.encode()),
+            versions,
+            overrides: serde_json::to_string(&self.overrides).expect("overrides are JSON"),
+        })
+    }
+
+    /// The state that [`Capsule::snapshot`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`] if the bytes are no snapshot, or of a fold that this version does not know.
+    pub fn restore(snapshot: &[u8]) -> Result<Self, FoldError> {
+        const WHAT: &str = "snapshot of a capsule";
+        let Snapshot { fold, tally, learned, versions, overrides } = cbor::decode(WHAT, snapshot)?;
+        let refuse = |why: String| FoldError::Decode(DecodeError { what: WHAT, why });
+        if fold != FOLD {
+            return Err(refuse(format!("it is of fold {fold}, this version knows {FOLD}")));
+        }
+        let mut learned = Learned::decode(&learned.0)?;
+        let overrides: Overrides = serde_json::from_str(&overrides).map_err(|error| refuse(error.to_string()))?;
+        let versions: Vec<Version> = (versions.into_iter())
+            .map(|SnapshotVersion { digest, definition }| {
+                Ok(Version { digest, definition: Arc::new(recorded(&definition)?) })
+            })
+            .collect::<Result<_, FoldError>>()?;
+        let current = versions.last().ok_or_else(|| refuse("it has no version".to_owned()))?;
+        let in_force = overrides.apply(&current.definition).map_err(FoldError::Definition)?;
+        let program = Arc::new(Program::new(in_force, &mut learned));
+        Ok(Self { versions, overrides, program, learned, tally, cache: Cache::default() })
     }
 
     /// Folds a decision: as [`Capsule::apply`], for who holds it decoded.
@@ -184,7 +249,6 @@ impl Capsule {
             self.learned.learn(credit, &self.program.terms);
             self.evict();
         }
-        self.tally.received(outcome);
         Ok(())
     }
 
@@ -192,7 +256,7 @@ impl Capsule {
         let Self { learned, cache, tally, program, .. } = self;
         learned.limit(program.max_contexts(), &program.terms, |key| {
             cache.forget(key);
-            tally.traffic.remove(key);
+            tally.traffic.0.remove(key);
         });
     }
 
@@ -313,6 +377,11 @@ impl Capsule {
         self.versions.get((number as usize).checked_sub(1)?)
     }
 
+    /// All versions, the first one first.
+    pub fn versions(&self) -> &[Version] {
+        &self.versions
+    }
+
     /// The program in force.
     pub fn program(&self) -> &Arc<Program> {
         &self.program
@@ -332,6 +401,24 @@ impl Capsule {
     pub fn tally(&self) -> &Tally {
         &self.tally
     }
+}
+
+/// A capsule's state as it is kept. Fields in the order of (length, bytes) of their names.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Snapshot {
+    fold: u32,
+    tally: Tally,
+    learned: Bytes,
+    versions: Vec<SnapshotVersion>,
+    overrides: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnapshotVersion {
+    digest: String,
+    definition: String,
 }
 
 fn recorded(definition: &str) -> Result<Definition, FoldError> {

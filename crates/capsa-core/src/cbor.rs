@@ -11,9 +11,16 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A map with names as keys, encoded in deterministic order.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(transparent)]
 pub struct ByName<V>(pub BTreeMap<String, V>);
+
+// Derived, it would ask for a default of the values, too.
+impl<V> Default for ByName<V> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
 
 impl<V: Serialize> Serialize for ByName<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -36,6 +43,15 @@ impl<V> FromIterator<(String, V)> for ByName<V> {
 /// Sixteen bytes, encoded as a byte string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bytes16(pub [u8; 16]);
+
+impl Bytes16 {
+    /// The time in a decision's nonce: its first 6 bytes, milliseconds since 1970.
+    pub fn time_ms(self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(&self.0[..6]);
+        u64::from_be_bytes(bytes)
+    }
+}
 
 impl Serialize for Bytes16 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

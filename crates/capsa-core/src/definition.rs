@@ -308,11 +308,14 @@ pub struct Decay {
 }
 
 /// How long feedback is awaited.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Horizon {
     /// Feedback that comes later is kept, not learned.
     pub after_seconds: f64,
+    /// What metrics count as that were not sent until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<BTreeMap<String, f64>>,
 }
 
 /// Who decides on live traffic.
@@ -389,7 +392,7 @@ impl Definition {
         if weighted {
             rails.max_delta.get_or_insert(0.15);
         }
-        full.horizon.get_or_insert(Horizon { after_seconds: 30.0 * 86_400.0 });
+        full.horizon.get_or_insert(Horizon { after_seconds: 30.0 * 86_400.0, outcome: None });
         full.mode.get_or_insert(Mode::Live);
         full.log_input.get_or_insert(LogInput::Contexts);
         let mut problems = Vec::new();

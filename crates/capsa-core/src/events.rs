@@ -1,7 +1,7 @@
 //! The payloads of the events that a capsule's state is folded from.
 //!
-//! Everything stands in them by name, so that a record can be read without the version that
-//! wrote it. Unknown fields are refused; an addition raises [`SCHEMA`].
+//! Unknown fields are refused; an addition raises [`SCHEMA`]. What is rare is written by name; decisions and their
+//! feedback, since schema 2, in numbers ([`numbered`]). Schema 1 wrote them by name, too, and is still read.
 //!
 //! Struct fields are declared in the order of (length, bytes) of their names: the deterministic
 //! order of encoded map keys. A test holds every payload to it.
@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::cbor::{self, ByName, Bytes16, DecodeError};
 use crate::decide::Reason;
-use crate::definition::Mode;
+use crate::definition::{Definition, Mode};
 
-/// The version of the event format.
-pub const SCHEMA: u32 = 1;
+mod numbered;
+
+/// The version of the event format that is written.
+pub const SCHEMA: u32 = 2;
+/// The oldest version that is read.
+pub const OLDEST_SCHEMA: u32 = 1;
 
 /// A component became the capsule's current version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,6 +108,12 @@ pub struct Decided {
     pub capsule_version: u32,
     /// The learner version that the distribution comes from.
     pub learner_version: u64,
+    /// Whom it is about: a keyed hash.
+    #[serde(skip)]
+    pub subject: Option<Bytes16>,
+    /// What metrics are worth that were not sent until the horizon, where that was declared.
+    #[serde(skip)]
+    pub defaults: Option<ByName<f64>>,
 }
 
 /// Where a context key comes from.
@@ -130,6 +140,8 @@ pub enum Status {
     Frozen,
     /// Something else was carried out, or nothing: kept, not learned.
     Kept,
+    /// The horizon passed, and metrics without a declared default are missing: nothing is learned.
+    Expired,
 }
 
 /// Feedback arrived.
@@ -160,6 +172,18 @@ pub struct OutcomeReceived {
     pub delay_ms: Option<u64>,
     /// The capsule version of the decision.
     pub capsule_version: u32,
+    /// When the decision's horizon ends; unknown of what schema 1 wrote.
+    #[serde(skip)]
+    pub deadline_ms: Option<u64>,
+    /// The decision's position in the stream; unknown of what schema 1 wrote.
+    #[serde(skip)]
+    pub decided_at: Option<u64>,
+    /// What was answered, where something else was carried out.
+    #[serde(skip)]
+    pub answered: Option<ByName<String>>,
+    /// Late feedback of a decision that awaited none, or of which that is no longer known.
+    #[serde(skip)]
+    pub again: bool,
 }
 
 /// One event's payload.
@@ -173,6 +197,8 @@ pub enum Event {
     Decided(Box<Decided>),
     /// See [`OutcomeReceived`].
     OutcomeReceived(OutcomeReceived),
+    /// What the horizon brought: the declared defaults of what nobody sent, or the end of waiting.
+    HorizonPassed(OutcomeReceived),
 }
 
 impl Event {
@@ -183,38 +209,82 @@ impl Event {
             Event::LearningChanged(_) => "learning_changed",
             Event::Decided(_) => "decided",
             Event::OutcomeReceived(_) => "outcome_received",
+            Event::HorizonPassed(_) => "horizon_passed",
         }
     }
 
-    /// The payload's bytes.
-    pub fn encode(&self) -> Vec<u8> {
+    /// The payload's bytes. `version` is the definition of the capsule version that a decision or an outcome names;
+    /// other payloads do not look at it.
+    pub fn encode(&self, version: &Definition) -> Vec<u8> {
         match self {
             Event::Installed(payload) => cbor::encode(payload),
             Event::LearningChanged(payload) => cbor::encode(payload),
-            Event::Decided(payload) => cbor::encode(payload),
-            Event::OutcomeReceived(payload) => cbor::encode(payload),
+            Event::Decided(payload) => payload.encode(version),
+            Event::OutcomeReceived(payload) | Event::HorizonPassed(payload) => payload.encode(version),
         }
     }
 
-    /// Reads a payload of the named type.
+    /// Reads a payload. `versions` gives the definition of a capsule version that was installed.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] if the type is not known or the bytes are not such a payload.
-    pub fn decode(kind: &str, payload: &[u8]) -> Result<Self, DecodeError> {
-        match kind {
-            "installed" => cbor::decode("installed event", payload).map(Event::Installed),
-            "learning_changed" => cbor::decode("learning_changed event", payload).map(Event::LearningChanged),
-            "decided" => cbor::decode("decided event", payload).map(|decided| Event::Decided(Box::new(decided))),
-            "outcome_received" => cbor::decode("outcome_received event", payload).map(Event::OutcomeReceived),
-            other => Err(DecodeError { what: "known event", why: format!("its type is {other:?}") }),
+    /// [`DecodeError`] if schema or type are not known or the bytes are not such a payload.
+    pub fn decode<V: AsRef<Definition>>(
+        written: &Written<'_>,
+        versions: impl Fn(u32) -> Option<V>,
+    ) -> Result<Self, DecodeError> {
+        let &Written { kind, schema, at_ms, payload } = written;
+        match (kind, schema) {
+            ("installed", OLDEST_SCHEMA..=SCHEMA) => cbor::decode("installed event", payload).map(Event::Installed),
+            ("learning_changed", OLDEST_SCHEMA..=SCHEMA) => {
+                cbor::decode("learning_changed event", payload).map(Event::LearningChanged)
+            }
+            ("decided", 1) => cbor::decode("decided event", payload).map(|decided| Event::Decided(Box::new(decided))),
+            ("outcome_received", 1) => cbor::decode("outcome_received event", payload).map(Event::OutcomeReceived),
+            ("decided", 2) => {
+                numbered::decode_decided(payload, versions).map(|decided| Event::Decided(Box::new(decided)))
+            }
+            ("outcome_received", 2) => numbered::decode_outcome(payload, at_ms, versions).map(Event::OutcomeReceived),
+            ("horizon_passed", 2) => numbered::decode_outcome(payload, at_ms, versions).map(Event::HorizonPassed),
+            (other, schema) => {
+                Err(DecodeError { what: "known event", why: format!("its type is {other:?}, its schema {schema}") })
+            }
         }
     }
+}
+
+impl Decided {
+    /// The payload's bytes. `version` is the definition of the capsule version that is named.
+    pub fn encode(&self, version: &Definition) -> Vec<u8> {
+        numbered::encode_decided(self, version)
+    }
+}
+
+impl OutcomeReceived {
+    /// The payload's bytes. `version` is the definition of the capsule version that is named.
+    pub fn encode(&self, version: &Definition) -> Vec<u8> {
+        numbered::encode_outcome(self, version)
+    }
+}
+
+/// An event as the journal gives it.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a> {
+    /// Its type.
+    pub kind: &'a str,
+    /// The version of the format it was written in.
+    pub schema: u32,
+    /// The time in its header, milliseconds since 1970.
+    pub at_ms: u64,
+    /// Its payload.
+    pub payload: &'a [u8],
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use super::*;
 
     fn names(pairs: &[(&str, &str)]) -> ByName<String> {
@@ -253,25 +323,31 @@ mod tests {
                     reason: Reason::Learned,
                     options: names(&[("choice", "b")]),
                     propensity: 0.75,
-                    probabilities: shares.clone(),
+                    probabilities: shares,
                 }),
                 propensity: None,
-                deadline_ms: 99,
-                probabilities: Some(shares),
+                deadline_ms: Bytes16([7; 16]).time_ms() + 99,
+                probabilities: None,
                 capsule_version: 3,
                 learner_version: 12,
+                subject: Some(Bytes16([8; 16])),
+                defaults: Some([("quality".to_owned(), 0.0)].into_iter().collect()),
             })),
             Event::OutcomeReceived(OutcomeReceived {
                 id: Some(Bytes16([7; 16])),
                 key: "legal".into(),
                 made: names(&[("choice", "a")]),
-                taken: Some(names(&[])),
+                taken: Some(names(&[("choice", "a")])),
                 reward: Some(0.1),
                 status: Status::Applied,
                 capsule: "router".into(),
                 metrics: [("quality".to_owned(), 0.5)].into_iter().collect(),
                 delay_ms: Some(4),
                 capsule_version: 3,
+                deadline_ms: Some(Bytes16([7; 16]).time_ms() + 99),
+                decided_at: Some(11),
+                answered: Some(names(&[("choice", "b")])),
+                again: true,
             }),
         ]
     }
@@ -289,22 +365,96 @@ mod tests {
         }
     }
 
+    fn version() -> Arc<Definition> {
+        let text = r#"{"schema": 1, "kind": "decision", "name": "router",
+            "strategies": [{"name": "choice", "options": ["a", "b"], "baseline": "a"}]}"#;
+        Arc::new(Definition::from_json(text.as_bytes()).unwrap().filled().unwrap())
+    }
+
+    fn read(kind: &str, schema: u32, payload: &[u8]) -> Result<Event, DecodeError> {
+        let at_ms = Bytes16([7; 16]).time_ms() + 4;
+        Event::decode(&Written { kind, schema, at_ms, payload }, |number| (number == 3).then(version))
+    }
+
     #[test]
     fn every_payload_is_deterministic_cbor_and_reads_back() {
         for event in one_of_each() {
-            let bytes = event.encode();
+            let bytes = event.encode(&version());
             let value: ciborium::Value = cbor::decode("value", &bytes).unwrap();
             assert_eq!(cbor::encode(&canonical(value)), bytes, "{}", event.kind());
-            assert_eq!(Event::decode(event.kind(), &bytes).unwrap(), event);
+            assert_eq!(read(event.kind(), SCHEMA, &bytes).unwrap(), event);
+        }
+    }
+
+    /// What schema 1 wrote by name reads as what it was.
+    #[test]
+    fn schema_1_is_read() {
+        for event in one_of_each() {
+            let (bytes, known) = match event.clone() {
+                Event::Decided(decided) => {
+                    let known = Decided { subject: None, defaults: None, ..*decided.clone() };
+                    (cbor::encode(&decided), Event::Decided(Box::new(known)))
+                }
+                Event::OutcomeReceived(outcome) => {
+                    let bytes = cbor::encode(&outcome);
+                    let known = OutcomeReceived {
+                        deadline_ms: None,
+                        decided_at: None,
+                        answered: None,
+                        again: false,
+                        ..outcome
+                    };
+                    (bytes, Event::OutcomeReceived(known))
+                }
+                other => (other.encode(&version()), other),
+            };
+            assert_eq!(read(event.kind(), 1, &bytes).unwrap(), known);
         }
     }
 
     #[test]
-    fn an_unknown_field_or_type_is_refused() {
-        let value = ciborium::Value::Map(vec![("surprise".into(), 1.into())]);
+    fn an_unknown_field_type_version_or_schema_is_refused() {
+        let named = cbor::encode(&ciborium::Value::Map(vec![("surprise".into(), 1.into())]));
+        let numbered = cbor::encode(&ciborium::Value::Map(vec![(23.into(), 1.into())]));
         for event in one_of_each() {
-            assert!(Event::decode(event.kind(), &cbor::encode(&value)).is_err());
+            let bytes = event.encode(&version());
+            for (schema, payload) in [(1, &named), (2, &named), (2, &numbered), (0, &bytes), (SCHEMA + 1, &bytes)] {
+                assert!(read(event.kind(), schema, payload).is_err(), "{}", event.kind());
+            }
+            let cut = &bytes[..bytes.len() - 1];
+            assert!(read(event.kind(), SCHEMA, cut).is_err());
         }
-        assert!(Event::decode("invented", &[0xa0]).is_err());
+        assert!(read("invented", SCHEMA, &[0xa0]).is_err());
+        let Event::Decided(mut decided) = one_of_each().remove(2) else { unreachable!() };
+        decided.capsule_version = 4;
+        let error = read("decided", SCHEMA, &decided.encode(&version())).unwrap_err();
+        assert!(error.why.contains("version 4 was never installed"));
+    }
+
+    /// Numbers that mean nothing in the version they name.
+    #[test]
+    fn what_does_not_fit_its_version_is_refused() {
+        let Event::Decided(decided) = one_of_each().remove(2) else { unreachable!() };
+        let value: ciborium::Value = cbor::decode("value", &decided.encode(&version())).unwrap();
+        let ciborium::Value::Map(fields) = value else { unreachable!() };
+        let wrong = [
+            (3, ciborium::Value::Array(vec![2.into()])),
+            (3, ciborium::Value::Array(vec![0.into(), 0.into()])),
+            (6, ciborium::Value::Array(vec![0.5.into()])),
+            (8, 9.into()),
+            (9, 99.into()),
+            (11, ciborium::Value::Array(vec![])),
+            (12, ciborium::Value::Array(vec![7.into()])),
+        ];
+        for (number, value) in wrong {
+            let mut changed = fields.clone();
+            changed.retain(|(key, _)| *key != number.into());
+            changed.push((number.into(), value));
+            changed.sort_by_key(|(key, _)| cbor::encode(key));
+            let bytes = cbor::encode(&ciborium::Value::Map(changed));
+            assert!(read("decided", SCHEMA, &bytes).is_err(), "field {number}");
+        }
+        let swapped: Vec<_> = fields.iter().rev().cloned().collect();
+        assert!(read("decided", SCHEMA, &cbor::encode(&ciborium::Value::Map(swapped))).is_err());
     }
 }

@@ -277,12 +277,19 @@ impl Learned {
     }
 
     /// The inner weights that a new key starts from: those that the declared priors lead to,
-    /// averaged with what evicted keys left. They sum to 1.
+    /// averaged with those that evicted keys left. Where those had none, for the algorithm was
+    /// another one, what they earned counts with the declared priors. They sum to 1.
     fn start_weights(&self, learner: &Learner, tau_ms: u64, terms: &Terms) -> Vec<f64> {
         let keep = keep_over(terms.decay, tau_ms.saturating_sub(self.prior_tau_ms));
         let mut weights = Vec::new();
         let mut believed = learner.priors.clone();
         believed.resize(learner.slots.options.len(), Arm::default());
+        let left = |slot| self.prior_arm(learner.slots.registered, slot).weight_count;
+        if learner.slots.options.iter().all(|&slot| left(slot) == 0.0) {
+            let mut earned = Vec::new();
+            self.start_arms(&learner.slots, tau_ms, terms.decay, &mut earned);
+            believed.iter_mut().zip(&earned).for_each(|(arm, earned)| arm.add(earned.n, earned.sum, earned.sum_sq));
+        }
         learners::weights_of_rewards(&believed, terms.reward_range, learner.max_delta, &mut weights);
         for (weight, &slot) in weights.iter_mut().zip(&learner.slots.options) {
             let prior = self.prior_arm(learner.slots.registered, slot);
@@ -408,6 +415,9 @@ impl Learned {
                     for arm in entry.arms.get_mut(learner.slots.registered).into_iter().flatten() {
                         (arm.start, arm.weight) = (None, None);
                     }
+                }
+                for prior in self.prior.get_mut(learner.slots.registered).into_iter().flatten() {
+                    (prior.weight_sum, prior.weight_count) = (0.0, 0.0);
                 }
                 continue;
             }

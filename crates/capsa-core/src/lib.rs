@@ -20,6 +20,7 @@ pub mod program;
 pub mod record;
 pub mod rejected;
 mod rules;
+pub mod sealed;
 pub mod special;
 pub mod stream;
 pub mod tabular;

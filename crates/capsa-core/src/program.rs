@@ -185,7 +185,16 @@ impl Program {
 
     /// How long feedback is awaited, in milliseconds.
     pub fn horizon_ms(&self) -> u64 {
-        (self.definition.horizon.expect("a filled definition").after_seconds * 1000.0) as u64
+        (self.horizon().after_seconds * 1000.0) as u64
+    }
+
+    /// What metrics count as that were not sent until the horizon.
+    pub fn defaults(&self) -> Option<&BTreeMap<String, f64>> {
+        self.horizon().outcome.as_ref()
+    }
+
+    fn horizon(&self) -> &Horizon {
+        self.definition.horizon.as_ref().expect("a filled definition")
     }
 
     /// The bound on context keys.

@@ -20,6 +20,8 @@ pub struct Circumstances {
     pub capsule_version: u32,
     /// The learner version that was read.
     pub learner_version: u64,
+    /// Whom it is about: a keyed hash.
+    pub subject: Option<[u8; 16]>,
 }
 
 /// The record of a decision.
@@ -68,6 +70,8 @@ pub fn record(program: &Program, ask: &Ask, decision: &Decision, around: &Circum
         probabilities: drawn.map(|suggestion| by_head(&suggestion.probabilities)),
         capsule_version: around.capsule_version,
         learner_version: around.learner_version,
+        subject: around.subject.map(Bytes16),
+        defaults: program.defaults().map(|defaults| ByName(defaults.clone())),
     }
 }
 

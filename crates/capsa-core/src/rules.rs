@@ -2,7 +2,7 @@
 //!
 //! Every rule that is broken is reported, with its place, the offending value and the remedy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::definition::{
     Algorithm, Context, ContextKind, DEFAULT_REWARD_RANGE, Definition, MAX_CONTEXT_FIELDS, MAX_CONTEXT_VALUES,
@@ -10,6 +10,7 @@ use crate::definition::{
     Problem, SCHEMA, Strategy, escape, nearest_hint, shown,
 };
 use crate::joint::MAX_COMBINATIONS;
+use crate::outcome;
 
 impl Definition {
     pub(crate) fn check(&self, problems: &mut Vec<Problem>) {
@@ -284,7 +285,7 @@ impl Definition {
                 _ => {}
             }
         }
-        if let Some(horizon) = self.horizon {
+        if let Some(horizon) = &self.horizon {
             let seconds = horizon.after_seconds;
             if !(1.0..=MAX_SECONDS).contains(&seconds) {
                 problems.push(Problem::new(
@@ -292,6 +293,37 @@ impl Definition {
                     format!("the horizon is {seconds} s; use 1 s to ten years"),
                 ));
             }
+            if let Some(defaults) = &horizon.outcome {
+                self.check_defaults(defaults, problems);
+            }
+        }
+    }
+
+    /// What is not sent until the horizon must count as something that could have been sent.
+    fn check_defaults(&self, defaults: &BTreeMap<String, f64>, problems: &mut Vec<Problem>) {
+        const AT: &str = "/horizon/outcome";
+        if defaults.is_empty() {
+            problems.push(Problem::new(AT, "outcome is empty; name a metric and its value, or leave outcome out"));
+        }
+        if defaults.len() > MAX_METRICS {
+            problems
+                .push(Problem::new(AT, format!("outcome has {} metrics; use at most {MAX_METRICS}", defaults.len())));
+            return;
+        }
+        for (name, value) in defaults {
+            let here = format!("{AT}/{}", escape(name));
+            let refused = match &self.reward {
+                Some(declared) => match declared.get(name) {
+                    Some(metric) => outcome::scaled(name, metric, *value).err().map(|refused| refused.detail),
+                    None => {
+                        let hint = nearest_hint(name, declared.keys().map(String::as_str));
+                        Some(format!("{name:?} is not a metric of reward{hint}"))
+                    }
+                },
+                None if value.is_finite() => None,
+                None => Some(format!("{name} is not a finite number")),
+            };
+            problems.extend(refused.map(|why| Problem::new(here, why)));
         }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use capsa_core::capsule::Capsule;
 use capsa_core::cbor::{ByName, Bytes16};
@@ -9,7 +10,9 @@ use capsa_core::decide::{Ask, Cache, decide};
 use capsa_core::definition::{
     Algorithm, Decay, Definition, Kind, Mode, Prior, Rails, SCHEMA, Shrinkage, Strategy as Head,
 };
-use capsa_core::events::{Event, Installed, KeyFrom, LearningChanged, OutcomeReceived, Status};
+use capsa_core::events::{
+    Event, Installed, KeyFrom, LearningChanged, OutcomeReceived, SCHEMA as SCHEMA_OF_EVENTS, Status, Written,
+};
 use capsa_core::input::ContextNotes;
 use capsa_core::learned::Learned;
 use capsa_core::program::Overrides;
@@ -83,6 +86,10 @@ fn outcome(key: &str, option: &str, reward: f64) -> Event {
         metrics: ByName::default(),
         delay_ms: None,
         capsule_version: 1,
+        deadline_ms: None,
+        decided_at: None,
+        answered: None,
+        again: false,
     })
 }
 
@@ -103,6 +110,28 @@ fn ask(capsule: &Capsule, key: &str, allowed: Option<Vec<bool>>, nonce: u8, now_
         allowed: allowed.unwrap_or_else(|| vec![true; capsule.program().total_options]),
         current: None,
     }
+}
+
+/// Events folded as a journal gives them: written and read again, each by the versions before it.
+fn through_bytes(events: &[(u64, Event)]) -> Capsule {
+    let mut folded: Option<Capsule> = None;
+    for (at_ms, event) in events {
+        let version = folded.as_ref().map(|capsule| Arc::clone(&capsule.versions()[0].definition));
+        let payload = event.encode(&version.unwrap_or_else(|| Arc::new(definition(&OPTIONS, Algorithm::Thompson))));
+        let written = Written { kind: event.kind(), schema: SCHEMA_OF_EVENTS, at_ms: *at_ms, payload: &payload };
+        match &mut folded {
+            None => {
+                let first = Event::decode(&written, |_| None::<Arc<Definition>>).unwrap();
+                folded = Some(Capsule::begin(*at_ms, &first).unwrap());
+            }
+            Some(capsule) => {
+                let read = capsule.decode(&written).unwrap();
+                assert_eq!(read, *event);
+                capsule.apply(*at_ms, &read).unwrap();
+            }
+        }
+    }
+    folded.unwrap()
 }
 
 /// One step of a generated history.
@@ -215,9 +244,28 @@ proptest! {
             decide(program, learned, cache, &ask).unwrap();
             prop_assert_eq!(before, live.learned().encode());
         }
-        let coded: Vec<(u64, Event)> =
-            events.iter().map(|(at, event)| (*at, Event::decode(event.kind(), &event.encode()).unwrap())).collect();
-        prop_assert_eq!(fold(&coded).learned().state_hash(), live.learned().state_hash());
+        let coded = through_bytes(&events);
+        prop_assert_eq!(coded.learned().state_hash(), live.learned().state_hash());
+        prop_assert_eq!(coded.tally(), live.tally());
+    }
+
+    /// A snapshot is the state: what comes after it folds to the same, and it is the same bytes again.
+    #[test]
+    fn a_snapshot_gives_the_state_back(steps in steps(), at in any::<prop::sample::Index>()) {
+        let events = events(&steps);
+        let at = 1 + at.index(events.len());
+        let (before, after) = events.split_at(at);
+        let mut live = fold(before);
+        let mut restored = Capsule::restore(&live.snapshot()).unwrap();
+        prop_assert_eq!(restored.snapshot(), live.snapshot());
+        for (at_ms, event) in after {
+            live.apply(*at_ms, event).unwrap();
+            restored.apply(*at_ms, event).unwrap();
+            prop_assert_eq!(restored.learned().version(), live.learned().version());
+        }
+        prop_assert_eq!(restored.snapshot(), live.snapshot());
+        prop_assert_eq!(&restored.program().definition, &live.program().definition);
+        prop_assert_eq!(restored.weights("key-1", 9), live.weights("key-1", 9));
     }
 
     /// I10: at most `max_contexts` keys are held, and the encoding reads back to itself.
@@ -255,6 +303,7 @@ proptest! {
             fold(&events(&steps))
         };
         let total = capsule.program().total_options;
+        let version_number = capsule.version();
         let ask = ask(&capsule, "key-1", Some(mask[..total].to_vec()), nonce, 2_000_000);
         let (program, learned, cache) = capsule.for_decision();
         let Ok(decision) = decide(program, learned, cache, &ask) else { return Ok(()) };
@@ -282,11 +331,16 @@ proptest! {
         let around = Circumstances {
             key_from: KeyFrom::Request,
             notes: ContextNotes::default(),
-            capsule_version: 1,
+            capsule_version: version_number,
             learner_version: learned.version(),
+            subject: (nonce % 2 == 0).then_some([nonce; 16]),
         };
-        let bytes = Event::Decided(Box::new(record(program, &ask, &decision, &around))).encode();
-        let Event::Decided(read) = Event::decode("decided", &bytes).unwrap() else { unreachable!() };
+        let recorded = record(program, &ask, &decision, &around);
+        let version = Arc::clone(&capsule.current().definition);
+        let bytes = recorded.encode(&version);
+        let written = Written { kind: "decided", schema: SCHEMA_OF_EVENTS, at_ms: 9, payload: &bytes };
+        let Event::Decided(read) = capsule.decode(&written).unwrap() else { unreachable!() };
+        prop_assert_eq!(&*read, &recorded);
         prop_assert_eq!(read.id, Bytes16([nonce; 16]));
         match read.draw_again(ask.stream_key) {
             Some(drawn) => prop_assert_eq!(drawn, suggestion.options[0]),
@@ -468,6 +522,29 @@ fn an_event_that_does_not_fit_changes_nothing() {
         assert!(capsule.apply(2, &event).is_err(), "{event:?}");
         assert_eq!(before, (capsule.learned().encode(), capsule.tally().clone(), capsule.version()));
     }
+}
+
+/// What evicted keys earned under one algorithm is what new keys start from under another.
+#[test]
+fn a_changed_algorithm_starts_from_what_evicted_keys_earned() {
+    let algorithm = |algorithm| settings(&Overrides { algorithm: Some(algorithm), ..Overrides::default() });
+    let mut history = vec![(0, installed(&definition(&OPTIONS, Algorithm::Thompson), 1))];
+    history.extend((1..40).map(|at| (at, outcome(&format!("key-{}", at % 7), "dear", 1.0))));
+    history.push((50, algorithm(Algorithm::SimpleWeighted)));
+    let mut capsule = fold(&history);
+    assert!(capsule.learned().evicted() > 0);
+    let dear = OPTIONS.iter().position(|option| *option == "dear").unwrap();
+    let weights = capsule.weights("never seen", 60);
+    assert!(weights.iter().enumerate().all(|(at, weight)| at == dear || *weight < weights[dear]), "{weights:?}");
+    // And weights of before another algorithm do not outlive it.
+    history.push((70, algorithm(Algorithm::Thompson)));
+    history.extend((71..110).map(|at| (at, outcome(&format!("key-{}", at % 7), "cheap", 1.0))));
+    history.extend((111..150).map(|at| (at, outcome(&format!("key-{}", at % 7), "dear", -1.0))));
+    history.push((160, algorithm(Algorithm::SimpleWeighted)));
+    let mut capsule = fold(&history);
+    let cheap = OPTIONS.iter().position(|option| *option == "cheap").unwrap();
+    let weights = capsule.weights("never seen", 170);
+    assert!(weights[cheap] > weights[dear], "{weights:?}");
 }
 
 #[test]

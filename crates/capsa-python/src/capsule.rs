@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use capsa_core::capsule::Capsule as State;
-use capsa_core::cbor::{self, ByName, DecodeError};
+use capsa_core::cbor::{ByName, Bytes16, DecodeError};
 use capsa_core::decide::{Ask, decide};
 use capsa_core::definition::{Definition, Mode};
 use capsa_core::events::{Decided, Event, KeyFrom};
 use capsa_core::input::{check_contexts, flatten};
 use capsa_core::learned::Entry;
-use capsa_core::program::{MAX_KEY_BYTES, Overrides, Program};
+use capsa_core::program::{Overrides, Program};
 use capsa_core::record::{Circumstances, record, stream_key};
 use capsa_core::rejected::{Refusal, Rejected};
+use capsa_core::sealed;
 use capsa_core::world::{self, Fields, Value};
-use capsa_core::{outcome, rejected};
-use capsa_vm::{Level, Log};
+use capsa_core::{decide::Reason, outcome, rejected};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -23,7 +23,11 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::convert;
 use crate::decision::{Decision, Origin};
 use crate::errors::Raised;
+use crate::events::{self, JournalEvent};
 use crate::host::Component;
+use crate::keyring::{Keyring, OpenedId};
+use crate::request::{check_key, json, log_lines, metrics, strategy_names, unknown_strategy_number};
+use crate::tally;
 
 /// One capsule's component and state.
 #[pyclass(module = "capsa._native", frozen)]
@@ -94,20 +98,64 @@ impl Capsule {
             let version = Arc::clone(&inner.state.current().definition);
             let (_, learned, cache) = inner.state.for_decision();
             let decision = decide(&program, learned, cache, &ask)?;
-            let around = Circumstances { key_from, notes, capsule_version, learner_version: learned.version() };
+            let learner_version = learned.version();
+            let subject = asked.subject;
+            let around = Circumstances { key_from, notes, capsule_version, learner_version, subject };
             drop(inner);
             let mut warnings = around.notes.warnings();
             if decision.baseline_replaced {
                 warnings.push("the baseline is not allowed: answered the first option that is".to_owned());
             }
             let record = record(&program, &ask, &decision, &around);
-            let payload = if record.mode == Mode::Off { Vec::new() } else { cbor::encode(&record) };
+            let payload = if record.mode == Mode::Off { Vec::new() } else { record.encode(&version) };
             return Ok(Made { record, version, payload, warnings, log: log_lines(framed.log) });
         }
     }
 }
 
 impl Capsule {
+    fn of(py: Python<'_>, tenant: &str, job: &str, component: &Component, state: State, keys: Py<Keyring>) -> Self {
+        let name = &state.program().definition.name;
+        let stream_key = stream_key(tenant, job, name);
+        let place = sealed::place(tenant, job, name);
+        let origin =
+            Arc::new(Origin { tenant: tenant.to_owned(), job: job.to_owned(), place, keys: keys.clone_ref(py) });
+        let inner = Mutex::new(Inner { state, component: Arc::clone(&component.0) });
+        Self { origin, stream_key, inner }
+    }
+
+    /// The record as far as an id tells it.
+    fn told(&self, nonce: [u8; 16], deadline_ms: u64, carried: sealed::Carried) -> Option<(Decided, Arc<Definition>)> {
+        let sealed::Carried { capsule_version, mode, options, propensity, key } = carried;
+        let version = Arc::clone(&self.lock().state.version_at(capsule_version)?.definition);
+        let options: Option<ByName<String>> = (version.strategies.iter().zip(options))
+            .map(|(strategy, number)| Some((strategy.name.clone(), strategy.options.get(usize::from(number))?.clone())))
+            .collect();
+        let record = Decided {
+            id: Bytes16(nonce),
+            key,
+            mode: if mode == 0 { Mode::Live } else { Mode::Shadow },
+            other: None,
+            reason: Reason::Learned,
+            allowed: None,
+            capsule: version.name.clone(),
+            current: None,
+            options: options?,
+            unknown: None,
+            baseline: ByName::default(),
+            key_from: KeyFrom::Input,
+            suggested: None,
+            propensity,
+            deadline_ms,
+            probabilities: None,
+            capsule_version,
+            learner_version: 0,
+            subject: None,
+            defaults: None,
+        };
+        Some((record, version))
+    }
+
     /// `None` where the capsule was changed in between.
     fn mean_over(&self, program: &Arc<Program>, traffic: &[(String, u64)], now_ms: u64) -> Option<Vec<f64>> {
         let mut mean = vec![0.0; program.total_options];
@@ -140,46 +188,48 @@ struct Made {
 struct Asked {
     options: Vec<(String, Vec<capsa_core::named::OptionRef>)>,
     current: Option<Vec<(String, capsa_core::named::OptionRef)>>,
-}
-
-fn log_lines(log: Log) -> Vec<(String, String)> {
-    let mut lines: Vec<(String, String)> = (log.lines.into_iter())
-        .map(|line| {
-            let level = match line.level {
-                Level::Debug => "debug",
-                Level::Info => "info",
-                Level::Warn => "warn",
-                Level::Error => "error",
-            };
-            (level.to_owned(), line.message)
-        })
-        .collect();
-    if log.dropped > 0 {
-        lines.push(("warn".to_owned(), format!("{} more lines were dropped", log.dropped)));
-    }
-    lines
-}
-
-fn strategy_names(program: &Program) -> Vec<String> {
-    program.definition.strategies.iter().map(|strategy| strategy.name.clone()).collect()
+    subject: Option<[u8; 16]>,
 }
 
 #[pymethods]
 impl Capsule {
     #[new]
-    fn new(tenant: String, job: String, component: &Component, time_ms: u64, payload: &[u8]) -> Result<Self, Raised> {
-        let event = Event::decode("installed", payload)?;
-        let state = State::begin(time_ms, &event)?;
-        let stream_key = stream_key(&tenant, &job, &state.program().definition.name);
-        let inner = Mutex::new(Inner { state, component: Arc::clone(&component.0) });
-        Ok(Self { origin: Arc::new(Origin { tenant, job }), stream_key, inner })
+    fn new(
+        py: Python<'_>,
+        tenant: &str,
+        job: &str,
+        component: &Component,
+        event: JournalEvent,
+        keys: Py<Keyring>,
+    ) -> Result<Self, Raised> {
+        let installed = Event::decode(&event.written(py), |_| None::<Arc<Definition>>)?;
+        Ok(Self::of(py, tenant, job, component, State::begin(event.time_ms, &installed)?, keys))
     }
 
-    #[pyo3(signature = (kind, time_ms, payload, component=None))]
-    fn apply(&self, kind: &str, time_ms: u64, payload: &[u8], component: Option<&Component>) -> Result<(), Raised> {
-        let event = Event::decode(kind, payload)?;
+    /// The capsule as `snapshot` wrote it.
+    #[staticmethod]
+    fn restore(
+        py: Python<'_>,
+        tenant: &str,
+        job: &str,
+        component: &Component,
+        snapshot: &[u8],
+        keys: Py<Keyring>,
+    ) -> Result<Self, Raised> {
+        let state = py.detach(|| State::restore(snapshot))?;
+        Ok(Self::of(py, tenant, job, component, state, keys))
+    }
+
+    fn snapshot<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let bytes = py.detach(|| self.lock().state.snapshot());
+        PyBytes::new(py, &bytes)
+    }
+
+    #[pyo3(signature = (event, component=None))]
+    fn apply(&self, event: JournalEvent, py: Python<'_>, component: Option<&Component>) -> Result<(), Raised> {
         let mut inner = self.lock();
-        inner.state.apply(time_ms, &event)?;
+        let decoded = inner.state.decode(&event.written(py))?;
+        inner.state.apply(event.time_ms, &decoded)?;
         if let Some(component) = component {
             inner.component = Arc::clone(&component.0);
         }
@@ -195,7 +245,7 @@ impl Capsule {
         Ok(check_key(&convert::context_key(context_key)?)?)
     }
 
-    #[pyo3(signature = (nonce, now_ms, input, *, context_key=None, options=None, current=None))]
+    #[pyo3(signature = (nonce, now_ms, input, *, context_key=None, options=None, current=None, subject=None))]
     #[allow(clippy::too_many_arguments, reason = "the keywords of one Python call")]
     fn decide(
         &self,
@@ -206,6 +256,7 @@ impl Capsule {
         context_key: Option<&Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyAny>>,
         current: Option<&Bound<'_, PyAny>>,
+        subject: Option<[u8; 16]>,
     ) -> Result<Decision, Raised> {
         let nonce = nonce.try_into().map_err(|_| PyValueError::new_err("a nonce has 16 bytes"))?;
         let context_key = context_key.map(convert::context_key).transpose()?;
@@ -221,9 +272,10 @@ impl Capsule {
                     .transpose()?
                     .unwrap_or_default(),
                 current: current.map(|c| convert::options_by_strategy(c, "/current", &strategies)).transpose()?,
+                subject,
             }
         } else {
-            Asked { options: Vec::new(), current: None }
+            Asked { options: Vec::new(), current: None, subject }
         };
         let made = py.detach(|| self.decide_once(nonce, now_ms, input, context_key.as_deref(), &asked))?;
         let payload = PyBytes::new(py, &made.payload).unbind();
@@ -231,14 +283,57 @@ impl Capsule {
         Ok(decision.with_words(made.warnings, made.log))
     }
 
-    fn read_decision(&self, payload: Py<PyBytes>, py: Python<'_>) -> Result<Decision, Raised> {
-        let record: Decided = cbor::decode("decided event", payload.as_bytes(py))?;
-        let version = self.lock().state.version_at(record.capsule_version).map(|v| Arc::clone(&v.definition));
+    fn read_decision(&self, py: Python<'_>, event: JournalEvent) -> Result<Decision, Raised> {
+        let inner = self.lock();
+        let record = match inner.state.decode(&event.written(py))? {
+            Event::Decided(record) => *record,
+            other => return Err(PyValueError::new_err(format!("{} is no decision", other.kind())).into()),
+        };
+        let version = inner.state.version_at(record.capsule_version).map(|v| Arc::clone(&v.definition));
+        drop(inner);
         let version = version.ok_or_else(|| DecodeError {
             what: "decided event",
             why: format!("version {} was never installed", record.capsule_version),
         })?;
-        Ok(Decision::new(record, Arc::clone(&self.origin), version, payload))
+        Ok(Decision::new(record, Arc::clone(&self.origin), version, event.payload).at(event.sequence))
+    }
+
+    fn read_outcome<'py>(&self, py: Python<'py>, event: JournalEvent) -> Result<Bound<'py, PyDict>, Raised> {
+        match self.lock().state.decode(&event.written(py))? {
+            Event::OutcomeReceived(outcome) | Event::HorizonPassed(outcome) => {
+                Ok(events::outcome_fields(py, &outcome)?)
+            }
+            other => Err(PyValueError::new_err(format!("{} is no outcome", other.kind())).into()),
+        }
+    }
+
+    fn encode_outcome<'py>(&self, py: Python<'py>, fields: &Bound<'py, PyDict>) -> Result<Bound<'py, PyBytes>, Raised> {
+        let inner = self.lock();
+        let outcome = events::outcome(fields, inner.state.program().definition.name.clone())?;
+        let version = inner.state.version_at(outcome.capsule_version);
+        let version = version.ok_or_else(|| PyValueError::new_err("a version that was never installed"))?;
+        Ok(PyBytes::new(py, &outcome.encode(&version.definition)))
+    }
+
+    /// What an id says; `None` if it was not sealed here for this capsule.
+    fn open_id(&self, py: Python<'_>, id: &str) -> PyResult<Option<OpenedId>> {
+        let opened = self.origin.keys.get().with(|keys| keys.open(&self.origin.place, id));
+        let Some(sealed::Sealed { nonce, sequence, horizon_ms, carried }) = opened else { return Ok(None) };
+        let decided_ms = Bytes16(nonce).time_ms();
+        let deadline_ms = decided_ms.saturating_add_signed(horizon_ms);
+        let decision = match carried {
+            None => None,
+            Some(carried) => match self.told(nonce, deadline_ms, carried) {
+                // A version that this store does not have: an older backup was restored.
+                None => return Ok(None),
+                Some((record, version)) => {
+                    let payload = PyBytes::new(py, b"").unbind();
+                    let decision = Decision::new(record, Arc::clone(&self.origin), version, payload).at(sequence);
+                    Some(Py::new(py, decision)?)
+                }
+            },
+        };
+        Ok(Some(OpenedId { nonce, sequence, decided_ms, deadline_ms, decision }))
     }
 
     fn parts(&self, outcome: &Bound<'_, PyDict>) -> Result<Option<BTreeMap<String, f64>>, Raised> {
@@ -380,6 +475,11 @@ impl Capsule {
     }
 
     #[getter]
+    fn version_digests(&self) -> Vec<String> {
+        self.lock().state.versions().iter().map(|version| version.digest.clone()).collect()
+    }
+
+    #[getter]
     fn definition(&self) -> String {
         json(&self.lock().state.current().definition)
     }
@@ -429,7 +529,7 @@ impl Capsule {
                 .map(|(key, entry)| {
                     let weights = inner.state.weights(&key, now_ms);
                     let weights = by_strategy(inner.state.program(), &weights);
-                    let decisions = inner.state.tally().traffic.get(&key).copied().unwrap_or_default();
+                    let decisions = inner.state.tally().traffic.0.get(&key).copied().unwrap_or_default();
                     (key, weights, decisions, entry.feedbacks, entry.updated_at_ms)
                 })
                 .collect::<Vec<_>>()
@@ -447,36 +547,13 @@ impl Capsule {
             .collect()
     }
 
-    fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn counts<'py>(&self, py: Python<'py>, now_ms: u64) -> PyResult<Bound<'py, PyDict>> {
         let (tally, held, evicted) = {
             let inner = self.lock();
             (inner.state.tally().clone(), inner.state.learned().len(), inner.state.learned().evicted())
         };
-        let counts = PyDict::new(py);
-        counts.set_item("decisions", tally.decisions)?;
-        let feedback = PyDict::new(py);
-        feedback.set_item("applied", tally.feedback.applied)?;
-        feedback.set_item("late", tally.feedback.late)?;
-        feedback.set_item("frozen", tally.feedback.frozen)?;
-        feedback.set_item("kept", tally.feedback.kept)?;
-        feedback.set_item("without_decision", tally.feedback.without_decision)?;
-        feedback.set_item("median_delay_seconds", tally.delays.median_seconds())?;
-        counts.set_item("feedback", feedback)?;
-        counts.set_item("shadow", (tally.shadow.decisions, tally.shadow.agreed))?;
-        counts.set_item("reward_sum", tally.reward_sum)?;
-        let options = PyDict::new(py);
-        for (strategy, by_option) in &tally.options {
-            let of_strategy = PyDict::new(py);
-            for (option, tally) in by_option {
-                of_strategy.set_item(option, (tally.decisions, tally.rewards, tally.sum))?;
-            }
-            options.set_item(strategy, of_strategy)?;
-        }
-        counts.set_item("options", options)?;
+        let counts = tally::counts(py, tally, now_ms)?;
         counts.set_item("contexts", (held, evicted))?;
-        counts.set_item("uncounted", tally.uncounted)?;
-        counts.set_item("unknown", tally.unknown)?;
-        counts.set_item("other", tally.other)?;
         Ok(counts)
     }
 
@@ -487,11 +564,9 @@ impl Capsule {
                 let (program, mut traffic) = {
                     let inner = self.lock();
                     let traffic: Vec<(String, u64)> =
-                        inner.state.tally().traffic.iter().map(|(key, count)| (key.clone(), *count)).collect();
+                        inner.state.tally().traffic.0.iter().map(|(key, count)| (key.clone(), *count)).collect();
                     (Arc::clone(inner.state.program()), traffic)
                 };
-                // A hash map has no order, and a sum of floats depends on it.
-                traffic.sort();
                 if traffic.is_empty() {
                     traffic.push((String::new(), 1));
                 }
@@ -517,59 +592,4 @@ fn by_strategy(program: &Program, values: &[f64]) -> BTreeMap<String, Vec<f64>> 
     (program.heads.iter())
         .map(|head| (head.name.clone(), values[head.offset..head.offset + head.size].to_vec()))
         .collect()
-}
-
-fn unknown_strategy_number(definition: &Definition, number: i64) -> Rejected {
-    let names: Vec<&str> = definition.strategies.iter().map(|s| s.name.as_str()).collect();
-    Rejected::new(
-        Refusal::UnknownStrategy,
-        "/strategyId",
-        number,
-        format!("{number} is not a strategy of {}, which has {}", definition.name, names.len()),
-        format!("use {}, or its number", names.join(", ")),
-    )
-}
-
-fn check_key(key: &str) -> Result<(), Rejected> {
-    if (1..=MAX_KEY_BYTES).contains(&key.len()) {
-        return Ok(());
-    }
-    Err(Rejected::new(
-        Refusal::InvalidField,
-        "/contextKey",
-        key,
-        format!("the context key has {} bytes", key.len()),
-        format!("send 1 to {MAX_KEY_BYTES} bytes, or leave it out to have it computed"),
-    ))
-}
-
-fn metrics(outcome: &Bound<'_, PyDict>) -> Result<BTreeMap<String, f64>, Raised> {
-    (outcome.iter())
-        .map(|(name, value)| {
-            let name: String = name.extract().map_err(|_| {
-                Rejected::absent(
-                    Refusal::InvalidField,
-                    "/outcome",
-                    "a metric's name is not a text",
-                    "use the declared names",
-                )
-            })?;
-            let value = convert::number(&value, &format!("/outcome/{}", capsa_core::definition::escape(&name)))?;
-            if !value.is_finite() {
-                return Err(Rejected::new(
-                    Refusal::InvalidField,
-                    format!("/outcome/{}", capsa_core::definition::escape(&name)),
-                    value,
-                    format!("{} is not a finite number", capsa_core::definition::shown(&name)),
-                    "send a finite number, or leave the metric out",
-                )
-                .into());
-            }
-            Ok((name, value))
-        })
-        .collect()
-}
-
-fn json(definition: &Definition) -> String {
-    serde_json::to_string(definition).expect("a definition is JSON")
 }

@@ -1,21 +1,27 @@
 //! A decision as Python sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use capsa_core::cbor::{self, ByName};
+use capsa_core::cbor::ByName;
 use capsa_core::decide::Reason;
 use capsa_core::definition::{Definition, Mode, Strategy};
 use capsa_core::events::{Decided, KeyFrom};
+use capsa_core::sealed::{Carried, Sealed};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-/// What surrounds a record, so that its names have numbers.
-#[derive(Debug)]
+use crate::keyring::Keyring;
+
+/// Where decisions are made, and what seals their ids.
 pub struct Origin {
     /// The tenant.
     pub tenant: String,
     /// The job.
     pub job: String,
+    /// What ids are bound to.
+    pub place: Vec<u8>,
+    /// What they are sealed with.
+    pub keys: Py<Keyring>,
 }
 
 /// One decision.
@@ -28,6 +34,9 @@ pub struct Decision {
     /// Empty where nothing is recorded.
     #[pyo3(get)]
     payload: Py<PyBytes>,
+    /// The position in the tenant's stream, once it has one.
+    sequence: OnceLock<u64>,
+    id: OnceLock<Option<String>>,
     #[pyo3(get)]
     warnings: Vec<String>,
     #[pyo3(get)]
@@ -37,7 +46,32 @@ pub struct Decision {
 impl Decision {
     /// A decision with its record and the bytes that the journal gets of it; none in mode off.
     pub fn new(record: Decided, origin: Arc<Origin>, version: Arc<Definition>, payload: Py<PyBytes>) -> Self {
-        Self { record, origin, version, payload, warnings: Vec::new(), log: Vec::new() }
+        let (sequence, id) = (OnceLock::new(), OnceLock::new());
+        Self { record, origin, version, payload, sequence, id, warnings: Vec::new(), log: Vec::new() }
+    }
+
+    /// The same at its position.
+    pub fn at(self, sequence: u64) -> Self {
+        Self { sequence: OnceLock::from(sequence), ..self }
+    }
+
+    /// Its position, once it has one.
+    pub fn recorded_sequence(&self) -> Option<u64> {
+        self.sequence.get().copied()
+    }
+
+    fn carried(&self) -> Carried {
+        let record = &self.record;
+        let options = (self.version.strategies.iter())
+            .map(|strategy| position(strategy, &record.options.0[&strategy.name]) as u16)
+            .collect();
+        Carried {
+            capsule_version: record.capsule_version,
+            mode: u8::from(record.mode == Mode::Shadow),
+            options,
+            propensity: record.propensity,
+            key: record.key.clone(),
+        }
     }
 
     /// Where it was made.
@@ -86,8 +120,87 @@ fn position(strategy: &Strategy, name: &str) -> usize {
 #[pymethods]
 impl Decision {
     #[getter]
-    fn id(&self) -> Option<String> {
-        (self.record.mode != Mode::Off).then(|| cbor::hex("dec_", &self.record.id.0))
+    fn id(&self) -> Option<&str> {
+        let &sequence = self.sequence.get()?;
+        let id = self.id.get_or_init(|| {
+            let sealed = Sealed {
+                nonce: self.record.id.0,
+                sequence,
+                horizon_ms: self.record.deadline_ms as i64 - self.record.id.time_ms() as i64,
+                // What is not in it is read from its event, all of it.
+                carried: self.is_in_id().then(|| self.carried()),
+            };
+            self.origin.keys.get().with(|keys| keys.seal(&self.origin.place, &sealed))
+        });
+        id.as_deref()
+    }
+
+    /// Gives the decision its position in the tenant's stream, and with it its id.
+    fn recorded_at(&self, sequence: u64) {
+        // A decision is recorded once.
+        let _ = self.sequence.set(sequence);
+    }
+
+    #[getter]
+    fn sequence(&self) -> Option<u64> {
+        self.recorded_sequence()
+    }
+
+    #[getter]
+    fn is_in_id(&self) -> bool {
+        self.record.defaults.is_none() && self.carried().fits()
+    }
+
+    #[getter]
+    fn due_ms(&self) -> Option<u64> {
+        self.record.defaults.as_ref().map(|_| self.record.deadline_ms)
+    }
+
+    #[getter]
+    fn defaults(&self) -> Option<std::collections::BTreeMap<String, f64>> {
+        self.record.defaults.as_ref().map(|defaults| defaults.0.clone())
+    }
+
+    #[getter]
+    fn subject<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.record.subject.map(|subject| PyBytes::new(py, &subject.0))
+    }
+
+    /// Everything that is recorded of it, by name.
+    fn record<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let record = &self.record;
+        let fields = PyDict::new(py);
+        fields.set_item("id", PyBytes::new(py, &record.id.0))?;
+        fields.set_item("key", &record.key)?;
+        fields.set_item("mode", self.mode())?;
+        fields.set_item("other", record.other.as_ref().map(|other| &other.0))?;
+        fields.set_item("reason", self.reason())?;
+        fields.set_item("allowed", record.allowed.as_ref().map(|allowed| &allowed.0))?;
+        fields.set_item("current", record.current.as_ref().map(|current| &current.0))?;
+        fields.set_item("options", &record.options.0)?;
+        fields.set_item("unknown", record.unknown.as_ref())?;
+        fields.set_item("baseline", &record.baseline.0)?;
+        fields.set_item("key_from", self.context_key_from())?;
+        let suggested = match &record.suggested {
+            None => None,
+            Some(suggested) => {
+                let of_learner = PyDict::new(py);
+                of_learner.set_item("reason", reason_name(suggested.reason))?;
+                of_learner.set_item("options", &suggested.options.0)?;
+                of_learner.set_item("propensity", suggested.propensity)?;
+                of_learner.set_item("probabilities", &suggested.probabilities.0)?;
+                Some(of_learner)
+            }
+        };
+        fields.set_item("suggested", suggested)?;
+        fields.set_item("propensity", record.propensity)?;
+        fields.set_item("deadline_ms", record.deadline_ms)?;
+        fields.set_item("probabilities", record.probabilities.as_ref().map(|shares| &shares.0))?;
+        fields.set_item("capsule_version", record.capsule_version)?;
+        fields.set_item("learner_version", record.learner_version)?;
+        fields.set_item("subject", self.subject(py))?;
+        fields.set_item("defaults", self.defaults())?;
+        Ok(fields)
     }
 
     #[getter]
@@ -214,7 +327,7 @@ impl Decision {
         let propensity = self.record.propensity.map_or_else(|| "None".to_owned(), |p| format!("{p:.4}"));
         format!(
             "<Decision {} {:?} propensity={propensity} reason={:?}>",
-            self.id().as_deref().unwrap_or("(not recorded)"),
+            self.id().unwrap_or("(not recorded)"),
             options.join(", "),
             self.reason(),
         )

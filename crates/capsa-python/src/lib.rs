@@ -12,8 +12,11 @@ mod errors;
 mod events;
 mod host;
 mod joint;
+mod keyring;
 mod learners;
 mod replay;
+mod request;
+mod tally;
 
 use pyo3::prelude::*;
 
@@ -22,6 +25,9 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("EVENT_SCHEMA", capsa_core::events::SCHEMA)?;
+    module.add("FOLD_VERSION", capsa_core::capsule::FOLD)?;
+    module.add_class::<keyring::Keyring>()?;
+    module.add_class::<keyring::OpenedId>()?;
     module.add_class::<host::Host>()?;
     module.add_class::<host::Component>()?;
     module.add_class::<capsule::Capsule>()?;
@@ -43,7 +49,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(author::filled_definition, module)?)?;
     module.add_function(wrap_pyfunction!(events::encode_installed, module)?)?;
     module.add_function(wrap_pyfunction!(events::encode_learning_changed, module)?)?;
-    module.add_function(wrap_pyfunction!(events::encode_outcome, module)?)?;
     module.add_function(wrap_pyfunction!(replay::decide_again, module)?)?;
     module.add_function(wrap_pyfunction!(convert::digest, module)?)?;
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use capsa_core::cbor;
 use capsa_core::decide::{Ask, decide};
 use capsa_core::definition::Mode;
 use capsa_core::events::Decided;
@@ -42,11 +41,16 @@ pub fn decide_again(py: Python<'_>, capsule: &Capsule, decision: &Decision, now_
             other: recorded.other.iter().flat_map(|other| other.0.clone()).collect(),
         };
         let learner_version = learned.version();
-        let around = Circumstances { key_from: recorded.key_from, notes, capsule_version, learner_version };
+        let subject = recorded.subject.map(|subject| subject.0);
+        let around = Circumstances { key_from: recorded.key_from, notes, capsule_version, learner_version, subject };
         Ok((record(&program, &ask, &made, &around), version))
     })?;
-    let payload = if record.mode == Mode::Off { Vec::new() } else { cbor::encode(&record) };
-    Ok(Decision::new(record, decision.origin(), version, PyBytes::new(py, &payload).unbind()))
+    let payload = if record.mode == Mode::Off { Vec::new() } else { record.encode(&version) };
+    let again = Decision::new(record, decision.origin(), version, PyBytes::new(py, &payload).unbind());
+    Ok(match decision.recorded_sequence() {
+        Some(sequence) => again.at(sequence),
+        None => again,
+    })
 }
 
 /// What the record allowed, in the program's order; everything where it says nothing.

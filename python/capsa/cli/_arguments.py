@@ -7,12 +7,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Never, TypeAlias
+from typing import Any, Final, Never
 
 from capsa.errors import InvalidField, shown
 
-#: Where commands are added. A text: argparse takes the parameter in its stub only.
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+#: Most characters of a JSON value: many times what a decision takes.
+MAX_JSON: Final = 1 << 20
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_json(command: argparse.ArgumentParser) -> None:
 
 def add_store(command: argparse.ArgumentParser) -> None:
     """Adds the folder of the store, and ``--json``."""
-    command.add_argument("store", type=Path, metavar="STORE", help="the folder of the store")
+    command.add_argument("store", type=path, metavar="STORE", help="the folder of the store")
     add_json(command)
 
 
@@ -44,6 +44,12 @@ def add_capsule(command: argparse.ArgumentParser) -> None:
     add_place(command)
 
 
+def add_decision(command: argparse.ArgumentParser) -> None:
+    """Adds store, capsule, tenant, job and the id of a decision."""
+    add_capsule(command)
+    command.add_argument("id", metavar="ID", help="the decision, as decide gave it")
+
+
 def add_page(command: argparse.ArgumentParser) -> None:
     """Adds where a page begins, and how long it is."""
     command.add_argument(
@@ -63,6 +69,14 @@ def add_limit(command: argparse.ArgumentParser) -> None:
     )
 
 
+def path(text: str) -> Path:
+    """Reads a path."""
+    if not text:
+        # pathlib would take it for the working folder.
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
 def whole_number(least: int, most: int) -> Callable[[str], int]:
     """Reads a whole number of a range."""
 
@@ -70,12 +84,22 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
         try:
             number = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{shown(text)!r} is not a whole number") from None
+            raise argparse.ArgumentTypeError(
+                f"{shown(text)!r} is not a whole number from {least} to {most}"
+            ) from None
         if not least <= number <= most:
             raise argparse.ArgumentTypeError(f"{shown(text)} is not from {least} to {most}")
         return number
 
     return read
+
+
+def number(text: str) -> float:
+    """Reads a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(text)!r} is not a number") from None
 
 
 def json_object(text: str, field: str) -> dict[str, Any]:
@@ -87,9 +111,10 @@ def json_object(text: str, field: str) -> dict[str, Any]:
     """
     try:
         if text == "-":
-            text = sys.stdin.read()
+            text = sys.stdin.read(MAX_JSON + 1)
         elif text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
+            with Path(text[1:]).open(encoding="utf-8") as file:
+                text = file.read(MAX_JSON + 1)
     except UnicodeDecodeError:
         raise InvalidField(
             f"{field} is not UTF-8", pointer=f"/{field}", remedy="save the file as UTF-8"
@@ -119,6 +144,10 @@ def _json(text: str, field: str) -> Any:
     def refuse(word: str) -> Never:
         raise ValueError(f"{word} is not a number that JSON has")
 
+    if len(text) > MAX_JSON:
+        raise InvalidField(
+            f"{field} has more than {MAX_JSON} characters", pointer=f"/{field}", remedy="send less"
+        )
     try:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-from capsa.cli._arguments import Commands, add_json, whole_number
+from capsa.cli._arguments import add_json, path, whole_number
+from capsa.cli._output import Answer
+from capsa.cli._usage import Commands, add_command
 from capsa.errors import CapsaError
 
 
 def add_commands(commands: Commands) -> None:
     """Adds ``demo``."""
-    demo = commands.add_parser(
+    demo = add_command(
+        commands,
         "demo",
-        help="route real prompts over three models and draw what was learned",
-        description="Routes 1,785 real prompts over three models and draws what was learned.",
+        _demo,
+        "route real prompts over three models and draw what was learned",
+        "Routes 1,785 real prompts over three models and draws what was learned.",
     )
     demo.add_argument(
         "--seeds",
@@ -27,16 +30,15 @@ def add_commands(commands: Commands) -> None:
     )
     demo.add_argument(
         "--out",
-        type=Path,
+        type=path,
         default=Path("capsa-demo"),
         metavar="DIR",
         help="where the picture goes (default: capsa-demo)",
     )
     add_json(demo)
-    demo.set_defaults(run=_demo)
 
 
-def _demo(chosen: argparse.Namespace) -> dict[str, Any]:
+def _demo(chosen: argparse.Namespace) -> Answer:
     try:
         from capsa import demo
     except ModuleNotFoundError as error:
@@ -46,5 +48,5 @@ def _demo(chosen: argparse.Namespace) -> dict[str, Any]:
     # Progress is for a person; with --json standard output holds the result alone.
     stream = sys.stderr if chosen.json else sys.stdout
     result = demo.run(chosen.out, seeds=chosen.seeds, echo=lambda line: print(line, file=stream, flush=True))
-    values: dict[str, Any] = msgspec.to_builtins(result)
-    return values
+    # All of it was said as it happened.
+    return Answer(msgspec.to_builtins(result), ())

@@ -1,21 +1,20 @@
-"""Arguments and exit codes.
+"""From what was typed to an exit code.
 
-Exit codes: 0 done · 1 refused or failed, said on standard error · 2 wrong use · 130 interrupted.
-With ``--json`` the result, or the error, is one JSON document on standard output.
+Exit codes: 0 done · 1 refused, failed, or not equal · 2 wrong use · 130 interrupted. What is wrong stands on standard
+error. With ``--json`` the result, or the error, is one JSON document on standard output.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from capsa import __version__
-from capsa.cli import _author, _demo, _doctor, _history, _store
-from capsa.cli._output import say_failure
+from capsa.cli import _audit, _author, _copies, _demo, _doctor, _history, _irreversible, _store
+from capsa.cli._output import complain, open_streams, say, say_failure
+from capsa.cli._usage import Parser, WrongUse, read_words
 from capsa.errors import CapsaError
 
 EXIT_FAILED: Final = 1
@@ -25,31 +24,50 @@ EXIT_INTERRUPTED: Final = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
-    chosen = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    open_streams()
     try:
-        result: dict[str, Any] = chosen.run(chosen)
-        if chosen.json:
-            print(json.dumps(result, ensure_ascii=False))
+        code = _run(words)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
         return EXIT_INTERRUPTED
+    except OSError as error:
+        # Whoever closed a pipe has seen enough.
+        if not isinstance(error, BrokenPipeError):
+            complain(f"capsa: standard output cannot be written: {error.strerror}")
+        return EXIT_FAILED
+    return code
+
+
+def _run(words: Sequence[str]) -> int:
+    """Runs one command.
+
+    Raises:
+        OSError: Its answer cannot be printed.
+    """
+    as_json = "--json" in words
+    source = None
+    try:
+        chosen = _read(words)
+        source = getattr(chosen, "spec", None)
+        answer = chosen.run(chosen)
     except BrokenPipeError:
-        # Whoever read it has seen enough. Python would say so once more while it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        raise
     except (CapsaError, OSError) as error:
-        say_failure(error, as_json=chosen.json, source=getattr(chosen, "spec", None))
-        return EXIT_FAILED
-    return 0 if result.get("ok", True) else EXIT_FAILED
+        say_failure(error, as_json=as_json, source=source)
+        return EXIT_USAGE if isinstance(error, WrongUse) else EXIT_FAILED
+    say(answer, as_json=as_json)
+    return 0 if answer.values.get("ok", True) else EXIT_FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="capsa", description="Decisions that learn from feedback, in sandboxed capsules."
-    )
+def _read(words: Sequence[str]) -> Namespace:
+    parser = Parser(prog="capsa", description="Decisions that learn from feedback, in sandboxed capsules.")
     parser.add_argument("--version", action="version", version=f"capsa {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for concept in (_author, _demo, _store, _history, _doctor):
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for concept in (_author, _demo, _store, _history, _audit, _copies, _irreversible, _doctor):
         concept.add_commands(commands)
-    return parser
+    if words and words[0] in ("-h", "--help", "--version"):
+        # It prints, and ends the process.
+        parser.parse_args(words[:1])
+    return read_words(commands.choices, words)

@@ -3,60 +3,73 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from capsa.cli._arguments import Commands, add_capsule, add_limit, add_place, add_store, json_object, option
+from capsa.cli._arguments import (
+    add_capsule,
+    add_decision,
+    add_limit,
+    add_place,
+    add_store,
+    json_object,
+    number,
+    option,
+    path,
+)
 from capsa.cli._arguments import options as read_options
-from capsa.cli._output import named, printable, short_time, table
+from capsa.cli._output import Answer, named, short_hash, short_time, table
+from capsa.cli._usage import Commands, add_command, nearest
+from capsa.decisions._history import to_json
+from capsa.errors import NotAStore, UnknownCapsule
+from capsa.journal import Inspection, inspect
 
 if TYPE_CHECKING:
-    from capsa import Capsule, Decision, Store
+    from capsa import Capsule, ContextMemory, Decision, Feedback, Store
+
+Seen = TypeVar("Seen")
 
 
 def add_commands(commands: Commands) -> None:
     """Adds what uses a store."""
-    _add_install(commands)
+    install = add_command(
+        commands,
+        "install",
+        _install,
+        "install a capsule into a store, which is made if there is none",
+        "Installs a capsule, or its next version, into a store. The store is made if there is none; "
+        "the same file again changes nothing.",
+    )
+    add_store(install)
+    install.add_argument("spec", type=path, metavar="SPEC", help="a YAML spec or a component")
+    add_place(install)
     _add_decide(commands)
     _add_feedback(commands)
-    report = commands.add_parser(
-        "report",
-        help="show what is chosen, how often, and at what reward",
-        description="Shows what a capsule chooses, how often, and at what reward.",
-    )
+    report = add_command(commands, "report", _report, "show what is chosen, how often, and at what reward")
     add_capsule(report)
-    report.set_defaults(run=_report)
-    contexts = commands.add_parser(
+    contexts = add_command(
+        commands,
         "contexts",
-        help="show what each context has learned",
-        description="Shows what each context of a capsule has learned, in the order of their keys.",
+        _contexts,
+        "show what each context has learned",
+        "Shows what each context of a capsule has learned, in the order of their keys.",
     )
     add_capsule(contexts)
     contexts.add_argument(
         "--after", metavar="KEY", help="start after this key: the last one of the page before"
     )
     add_limit(contexts)
-    contexts.set_defaults(run=_contexts)
-
-
-def _add_install(commands: Commands) -> None:
-    install = commands.add_parser(
-        "install",
-        help="install a capsule into a store, which is made if there is none",
-        description="Installs a capsule, or its next version, into a store. The store is made if there is none; "
-        "the same file again changes nothing.",
-    )
-    add_store(install)
-    install.add_argument("spec", type=Path, metavar="SPEC", help="a YAML spec or a component")
-    add_place(install)
-    install.set_defaults(run=_install)
 
 
 def _add_decide(commands: Commands) -> None:
-    decide = commands.add_parser(
+    decide = add_command(
+        commands,
         "decide",
-        help="choose an option for one input",
-        description="Chooses an option for one input, and records the decision.",
+        _decide,
+        "choose an option for one input",
+        "Chooses an option for one input, and records the decision.",
     )
     add_capsule(decide)
     decide.add_argument(
@@ -71,29 +84,31 @@ def _add_decide(commands: Commands) -> None:
     decide.add_argument(
         "--current", metavar="OPTION", help="what would be done without Capsa: a name, or JSON by strategy"
     )
-    decide.set_defaults(run=_decide)
+    decide.add_argument(
+        "--subject", metavar="TEXT", help="whom it is about, so that all about them can be erased"
+    )
 
 
 def _add_feedback(commands: Commands) -> None:
-    feedback = commands.add_parser(
+    feedback = add_command(
+        commands,
         "feedback",
-        help="report what came of a decision",
-        description="Reports what came of a decision. When the command ends, it is on disk; the same again "
+        _feedback,
+        "report what came of a decision",
+        "Reports what came of a decision. When the command ends, it is on disk; the same again "
         "changes nothing.",
     )
-    add_capsule(feedback)
-    feedback.add_argument("id", metavar="ID", help="the decision, as decide gave it")
+    add_decision(feedback)
     what = feedback.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--outcome", metavar="JSON", help="metrics: a JSON object, @FILE, or - for standard input"
     )
-    what.add_argument("--reward", type=float, metavar="N", help="one number instead")
+    what.add_argument("--reward", type=number, metavar="N", help="one number instead")
     feedback.add_argument(
         "--taken",
         metavar="OPTION",
         help="what was really carried out: a name, JSON by strategy, or null for nothing of ours",
     )
-    feedback.set_defaults(run=_feedback)
 
 
 def open_existing(folder: Path) -> Store:
@@ -105,74 +120,116 @@ def open_existing(folder: Path) -> Store:
     import capsa
 
     check_store(folder)
-    return capsa.open(folder)
+    # How long events are kept is declared where the service opens the store: a look at it must not cut any off.
+    return capsa.open(folder, retention=None, upkeep=False)
 
 
-def check_store(folder: Path) -> None:
+def check_store(folder: Path, remedy: str | None = None) -> None:
     """Refuses a folder without a store.
+
+    Args:
+        folder: Any path.
+        remedy: What to do then. Left out: name another one, or make one.
 
     Raises:
         NotAStore: There is none.
     """
-    from capsa.journal import NotAStore
-
     if not folder.is_dir():
         detail = f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}"
     elif (folder / "store.sqlite").exists():
         return
     else:
         detail = f"there is no store in {folder}"
-    raise NotAStore(detail, remedy=f"name the folder of a store, or make one: capsa install {folder} SPEC")
+    raise NotAStore(
+        detail, remedy=remedy or f"name the folder of a store, or make one: capsa install {folder} SPEC"
+    )
 
 
-def opened_capsule(store: Store, chosen: argparse.Namespace) -> Capsule:
-    """The capsule that the arguments name."""
-    return store.tenant(chosen.tenant).job(chosen.job).capsule(chosen.capsule)
+def looked_at(folder: Path, look: Callable[[Inspection], Seen]) -> Seen:
+    """What is seen of a store that is not opened: it may be in use, and is not changed.
+
+    Raises:
+        NotAStore: There is none.
+        OSError: The folder cannot be read.
+    """
+    check_store(folder)
+    while True:
+        with inspect(folder) as inspection:
+            seen = look(inspection)
+            # Somebody has begun to write: what was read may be of two moments.
+            if not inspection.disturbed:
+                return seen
 
 
-def _install(chosen: argparse.Namespace) -> dict[str, Any]:
+@contextmanager
+def opened_capsule(chosen: argparse.Namespace) -> Iterator[Capsule]:
+    """The capsule that the arguments name, in its store, which is open meanwhile.
+
+    Raises:
+        NotAStore: There is no store.
+        UnknownCapsule: There is no capsule of this name; says which there are.
+    """
+    with open_existing(chosen.store) as store:
+        job = store.tenant(chosen.tenant).job(chosen.job)
+        try:
+            capsule = job.capsule(chosen.capsule)
+        except UnknownCapsule as error:
+            raise UnknownCapsule(
+                error.detail, value=error.value, remedy=_which(chosen, job.capsules())
+            ) from None
+        yield capsule
+
+
+def _which(chosen: argparse.Namespace, there: list[str]) -> str:
+    if not there:
+        place = "".join(
+            f" --{name} {value}"
+            for name, value in (("tenant", chosen.tenant), ("job", chosen.job))
+            if value != "default"
+        )
+        return f"install it first: capsa install {chosen.store} SPEC{place}"
+    meant = nearest(chosen.capsule, there)
+    return (
+        f"did you mean {meant}" if meant else f"there are: {', '.join(there[:5])}{', …' * (len(there) > 5)}"
+    )
+
+
+def _install(chosen: argparse.Namespace) -> Answer:
     import capsa
     from capsa.capsules import read_source
-    from capsa.decisions._history import to_json
 
     # Before the store is made: a spec that does not hold leaves nothing behind.
     read_source(chosen.spec)
-    with capsa.open(chosen.store) as store:
+    with capsa.open(chosen.store, retention=None, upkeep=False) as store:
         job = store.tenant(chosen.tenant).job(chosen.job)
         plan = job.plan(chosen.spec)
         capsule = job.install(chosen.spec)
-        if not chosen.json:
-            what = "is unchanged" if plan.unchanged else "is installed"
-            print(f"{capsule.name} v{capsule.version} {what} ({plan.digest[:19]}…)")
-            for change in plan.changes:
-                print(f"  {printable(change)}")
-        result: dict[str, Any] = to_json(plan)
-    return result
+        what = "is unchanged" if plan.unchanged else "is installed"
+        line = f"{capsule.name} v{capsule.version} {what} ({short_hash(plan.digest)}…)"
+    return Answer(to_json(plan), [line, *(f"  {change}" for change in plan.changes)])
 
 
-def _decide(chosen: argparse.Namespace) -> dict[str, Any]:
+def _decide(chosen: argparse.Namespace) -> Answer:
     given = None if chosen.input is None else json_object(chosen.input, "input")
     allowed = None if chosen.options is None else read_options(chosen.options, "options")
     current = None if chosen.current is None else option(chosen.current, "current")
-    with open_existing(chosen.store) as store:
-        decision = opened_capsule(store, chosen).decide(
-            given, context_key=chosen.context_key, options=allowed, current=current
+    with opened_capsule(chosen) as capsule:
+        decision = capsule.decide(
+            given, context_key=chosen.context_key, options=allowed, current=current, subject=chosen.subject
         )
-    if not chosen.json:
-        _show(decision)
-    return _decision_json(decision)
+    return Answer(_decision_json(decision), _decision_lines(decision))
 
 
-def _show(decision: Decision) -> None:
+def _decision_lines(decision: Decision) -> Iterator[str]:
     chance = "" if decision.propensity is None else f"  probability {decision.propensity:.4g}"
-    print(f"{printable(named(decision.choices))}{chance}  {decision.reason}")
+    yield f"{named(decision.choices)}{chance}  {decision.reason}"
     if decision.suggested is not None:
         suggested = decision.suggested
-        print(f"suggested: {printable(named(suggested.choices))}  probability {suggested.propensity:.4g}")
-    print(f"context: {printable(decision.context_key)}")
-    print(f"id: {decision.id or 'none: the mode is off, and nothing is recorded'}")
+        yield f"suggested: {named(suggested.choices)}  probability {suggested.propensity:.4g}"
+    yield f"context: {decision.context_key}"
+    yield f"id: {decision.id or 'none: the mode is off, and nothing is recorded'}"
     for warning in decision.warnings:
-        print(f"! {printable(warning)}")
+        yield f"! {warning}"
 
 
 def _decision_json(decision: Decision) -> dict[str, Any]:
@@ -221,9 +278,7 @@ def _strategy_json(part: Any) -> dict[str, Any]:
     }
 
 
-def _feedback(chosen: argparse.Namespace) -> dict[str, Any]:
-    from capsa.decisions._history import to_json
-
+def _feedback(chosen: argparse.Namespace) -> Answer:
     sent: dict[str, Any] = {}
     if chosen.outcome is not None:
         sent["outcome"] = json_object(chosen.outcome, "outcome")
@@ -231,60 +286,46 @@ def _feedback(chosen: argparse.Namespace) -> dict[str, Any]:
         sent["reward"] = chosen.reward
     if chosen.taken is not None:
         sent["taken"] = option(chosen.taken, "taken")
-    with open_existing(chosen.store) as store:
-        feedback = opened_capsule(store, chosen).feedback(chosen.id, **sent)
-    if not chosen.json:
-        reward = "" if feedback.reward is None else f"  reward {feedback.reward:.4g}"
-        print(f"{feedback.status}{reward}  context {printable(feedback.context_key)}")
-        if feedback.missing:
-            print(f"awaited: {', '.join(feedback.missing)}")
-        for part in feedback.decisions if feedback.status == "applied" else []:
-            weights = "  ".join(
-                f"{one:.3f}→{other:.3f}" for one, other in zip(part.before, part.after, strict=True)
-            )
-            print(f"{part.strategy}: {part.option_name} is credited; weights {weights}")
-    result: dict[str, Any] = to_json(feedback)
-    return result
+    with opened_capsule(chosen) as capsule:
+        feedback = capsule.feedback(chosen.id, **sent)
+    return Answer(to_json(feedback), _feedback_lines(feedback))
 
 
-def _report(chosen: argparse.Namespace) -> dict[str, Any]:
-    from capsa.decisions._history import to_json
+def _feedback_lines(feedback: Feedback) -> Iterator[str]:
+    reward = "" if feedback.reward is None else f"  reward {feedback.reward:.4g}"
+    yield f"{feedback.status}{reward}  context {feedback.context_key}"
+    if feedback.missing:
+        yield f"awaited: {', '.join(feedback.missing)}"
+    for part in feedback.decisions if feedback.status == "applied" else []:
+        weights = "  ".join(
+            f"{one:.3f}→{other:.3f}" for one, other in zip(part.before, part.after, strict=True)
+        )
+        yield f"{part.strategy}: {part.option_name} is credited; weights {weights}"
 
-    with open_existing(chosen.store) as store:
-        report = opened_capsule(store, chosen).report()
-    if not chosen.json:
-        print(report)
-    result: dict[str, Any] = to_json(report)
-    return result
+
+def _report(chosen: argparse.Namespace) -> Answer:
+    with opened_capsule(chosen) as capsule:
+        report = capsule.report()
+    return Answer(to_json(report), str(report).split("\n"))
 
 
-def _contexts(chosen: argparse.Namespace) -> dict[str, Any]:
-    from capsa.decisions._history import to_json
-
-    with open_existing(chosen.store) as store:
-        rows = opened_capsule(store, chosen).contexts(after=chosen.after, limit=chosen.limit)
-    if not chosen.json:
-        print(_context_table(rows))
+def _contexts(chosen: argparse.Namespace) -> Answer:
+    with opened_capsule(chosen) as capsule:
+        rows = capsule.contexts(after=chosen.after, limit=chosen.limit)
     following = rows[-1].context_key if len(rows) == chosen.limit else None
-    return {"contexts": to_json(rows), "next": following}
+    return Answer({"contexts": to_json(rows), "next": following}, _context_lines(rows, following))
 
 
-def _context_table(rows: list[Any]) -> str:
-    lines = []
+def _context_lines(rows: list[ContextMemory], following: str | None) -> Iterator[str]:
+    leaders = []
     for row in rows:
         for strategy, weights in row.weights.items():
             leader = max(range(len(weights)), key=weights.__getitem__)
-            name = row.names[strategy][leader]
-            lines.append(
-                (
-                    row.context_key,
-                    strategy,
-                    name,
-                    weights[leader],
-                    row.decisions,
-                    row.rewards,
-                    short_time(row.updated_at),
-                )
+            learned = (row.decisions, row.rewards, short_time(row.updated_at))
+            leaders.append(
+                (row.context_key, strategy, row.names[strategy][leader], weights[leader], *learned)
             )
     headers = ("context", "strategy", "leader", "weight", "decisions", "rewards", "updated (UTC)")
-    return table(headers, lines, whole=("weight", "decisions", "rewards", "updated (UTC)"))
+    yield from table(headers, leaders, whole=("weight", "decisions", "rewards", "updated (UTC)"))
+    if following is not None:
+        yield f"more: --after {following}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +20,19 @@ from capsa.decisions._store import DEFAULT, Store, open_store
 if TYPE_CHECKING:
     from capsa._native import Decision
     from capsa.decisions._capsule import Capsule
+    from capsa.decisions._erasure import Erased, Purged
+    from capsa.decisions._history import (
+        AuditRecord,
+        DecisionRecord,
+        Export,
+        FeedbackRecord,
+        Rebuild,
+        Replay,
+        Story,
+    )
     from capsa.decisions._report import Report
+    from capsa.decisions._upkeep import Upkeep
+    from capsa.journal import Backup, Fault
 
 
 class AsyncStore:
@@ -44,6 +57,38 @@ class AsyncStore:
     def capsule(self, name: str, *, tenant: str = DEFAULT, job: str = DEFAULT) -> AsyncCapsule:
         """See `Job.capsule`."""
         return AsyncCapsule(self._store.tenant(tenant).job(job).capsule(name), self._disk)
+
+    async def upkeep(self) -> Upkeep:
+        """See `Store.upkeep`."""
+        return await asyncio.to_thread(self._store.upkeep)
+
+    async def verify(self, public_key: bytes | None = None) -> list[Fault]:
+        """See `Store.verify`."""
+        return await asyncio.to_thread(self._store.verify, public_key)
+
+    async def rebuild(self) -> Rebuild:
+        """See `Store.rebuild`."""
+        return await asyncio.to_thread(self._store.rebuild)
+
+    async def audit(self, tenant: str = DEFAULT, *, after: int = 0, limit: int = 100) -> list[AuditRecord]:
+        """See `Store.audit`."""
+        return await asyncio.to_thread(self._store.audit, tenant, after, limit)
+
+    async def export(self, folder: str | Path) -> Export:
+        """See `Store.export`."""
+        return await asyncio.to_thread(self._store.export, folder)
+
+    async def backup(self, folder: str | Path, *, keys: bool = False) -> Backup:
+        """See `Store.backup`."""
+        return await asyncio.to_thread(partial(self._store.backup, folder, keys=keys))
+
+    async def purge(self, tenant: str) -> Purged:
+        """See `Store.purge`."""
+        return await asyncio.to_thread(self._store.purge, tenant)
+
+    async def erase_subject(self, subject: str, *, tenant: str = DEFAULT) -> Erased:
+        """See `Store.erase_subject`."""
+        return await asyncio.to_thread(partial(self._store.erase_subject, subject, tenant=tenant))
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,9 +146,13 @@ class AsyncCapsule:
         context_key: str | None = None,
         options: Sequence[str | int] | Mapping[str, Sequence[str | int]] | None = None,
         current: OptionLike | None = None,
+        subject: str | None = None,
     ) -> Decision:
         """See `Capsule.decide`."""
-        return self._capsule.decide(input, context_key=context_key, options=options, current=current)
+        decision = self._capsule._decide(input, context_key, options, current, subject)
+        if not decision.is_in_id:
+            await self._disk.durable()
+        return decision
 
     async def feedback(
         self,
@@ -144,3 +193,19 @@ class AsyncCapsule:
     async def update_learning(self, **changes: Any) -> dict[str, Any]:
         """See `Capsule.update_learning`."""
         return await asyncio.to_thread(self._capsule.update_learning, **changes)
+
+    async def decisions(self, *, after: int = 0, limit: int = 100) -> list[DecisionRecord]:
+        """See `Capsule.decisions`."""
+        return await asyncio.to_thread(self._capsule.decisions, after, limit)
+
+    async def feedback_log(self, *, after: int = 0, limit: int = 100) -> list[FeedbackRecord]:
+        """See `Capsule.feedback_log`."""
+        return await asyncio.to_thread(self._capsule.feedback_log, after, limit)
+
+    async def story(self, decision_id: str) -> Story:
+        """See `Capsule.story`."""
+        return await asyncio.to_thread(self._capsule.story, decision_id)
+
+    async def replay(self, decision_id: str) -> Replay:
+        """See `Capsule.replay`."""
+        return await asyncio.to_thread(self._capsule.replay, decision_id)

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from capsa import _native
-from capsa.decisions import _feedback, _history, _learning, _report
+from capsa.decisions import _feedback, _history, _learning, _report, _upkeep
 from capsa.decisions._answers import ContextMemory, Feedback, StrategyFeedback
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, Recorded, Repeated, _Unset
 from capsa.decisions._fold import CapsuleState
+from capsa.decisions._ids import subject_hash, unknown_decision
 from capsa.errors import InvalidField, shown
 
 if TYPE_CHECKING:
     from capsa._native import Decision
+    from capsa.decisions._ledger import Row
     from capsa.decisions._report import Report
     from capsa.decisions._store import Store
 
@@ -55,6 +57,7 @@ class Capsule:
         context_key: str | None = None,
         options: Sequence[str | int] | Mapping[str, Sequence[str | int]] | None = None,
         current: OptionLike | None = None,
+        subject: str | None = None,
     ) -> Decision:
         """Chooses an option for one input.
 
@@ -63,12 +66,30 @@ class Capsule:
             context_key: 1 to 256 bytes. If given it is the key, and the declared contexts are not looked at.
             options: Only these are allowed this time, by name or number; by strategy where there are several.
             current: What the application would do by itself: answered in shadow. It must be allowed.
+            subject: Whom it is about, at most 128 characters: kept as a keyed hash only, so that everything about
+                one subject can be erased; see `Store.erase_subject`.
 
         Raises:
             InvalidRequest: What is sent does not fit; nothing was decided.
             CapsuleRefused: The capsule answered with an error of its own.
             CapsuleFailure: The capsule failed; other capsules go on.
+            StoreUnwritable: The decision could not be recorded.
         """
+        decision = self._decide(input, context_key, options, current, subject)
+        if not decision.is_in_id:
+            # Its id does not say everything that feedback needs: so its record must be there before.
+            self._store._durable()
+        return decision
+
+    def _decide(
+        self,
+        input: Mapping[str, Any] | None,
+        context_key: str | None,
+        options: Sequence[str | int] | Mapping[str, Sequence[str | int]] | None,
+        current: OptionLike | None,
+        subject: str | None,
+    ) -> Decision:
+        """As `decide`, recorded but perhaps not yet on disk."""
         store = self._store
         state = self._state()
         if input is not None and not isinstance(input, dict):
@@ -77,6 +98,7 @@ class Capsule:
             options = _plain_collection(options)
         if current is not None and isinstance(current, Mapping):
             current = dict(current)
+        about = None if subject is None else subject_hash(store._journal, subject)
         while True:
             epoch = state.epoch
             now_ms = store._now_ms()
@@ -87,6 +109,7 @@ class Capsule:
                 context_key=context_key,
                 options=options,
                 current=current,
+                subject=about,
             )
             if decision.log:
                 self._write_log(decision.log)
@@ -96,7 +119,11 @@ class Capsule:
             with store._lock:
                 # A record must not follow the event that made it outdated: decide again.
                 if state.epoch == epoch:
-                    state.decided(store._append(self._place, "decided", now_ms, payload), decision)
+                    event = store._append(self._place, "decided", now_ms, payload, due_ms=decision.due_ms)
+                    decision.recorded_at(event.sequence)
+                    state.decided(decision)
+                    if decision.due_ms is not None:
+                        store._keep_up()
                     return decision
 
     def feedback(
@@ -170,25 +197,34 @@ class Capsule:
                 pointer="/option",
                 remedy="leave them out; say with taken what was carried out",
             )
-        store = self._store
-        row = _feedback.find(state, decision_id)
+        store, tenant = self._store, self._place[0]
+        about = _feedback.find(store._journal, state, tenant, decision_id, store._now_ms())
         while True:
             now_ms = store._now_ms()
             with store._lock:
+                row = store._ledger.row(tenant, about.nonce, state.native)
                 # One moment of the row, whole; what changes meanwhile is noticed below.
                 seen, posts, epoch = copy.copy(row), row.posts, state.epoch
-            posted = _feedback.by_decision(state, seen, now_ms, outcome, reward, taken)
+            if seen.erased:
+                raise unknown_decision(decision_id)
+            if about.decision.defaults and not seen.done and now_ms > about.deadline_ms:
+                # What it brings does not depend on whether this post is faster than the sweeper.
+                _upkeep.pass_horizon(store, self._place, about)
+                continue
+            posted = _feedback.by_decision(state, about, seen, now_ms, outcome, reward, taken)
             with store._lock:
+                row = store._ledger.row(tenant, about.nonce, state.native)
                 if isinstance(posted, Repeated):
                     state.repeated += 1
-                    assert row.answer is not None
-                    answer = msgspec.structs.replace(row.answer, status="repeated")
-                elif (row.posts, state.epoch) != (posts, epoch):
+                    return self._again(state, row, about.decision, now_ms)
+                if (row.posts, state.epoch) != (posts, epoch):
                     # Another post for this decision, or other settings: work it out again.
                     continue
-                else:
-                    answer = row.answer = self._record_outcome(state, now_ms, decision_id, posted)
-            return answer
+                answer = self._record_outcome(state, now_ms, about.decision.id, posted)
+                if posted.once:
+                    row.received(posted.event, answer.sequence)
+                    row.answer = answer
+                return answer
 
     def _explicit(
         self,
@@ -207,7 +243,7 @@ class Capsule:
                 remedy="send a reward, or the id of the decision",
             )
         with self._store._lock:
-            posted = _feedback.explicit(state, strategy, option, reward, context_key, self.name)
+            posted = _feedback.explicit(state, strategy, option, reward, context_key)
             return self._record_outcome(state, self._store._now_ms(), None, posted)
 
     def _record_outcome(
@@ -219,23 +255,10 @@ class Capsule:
         if posted.log:
             self._write_log(posted.log)
         before = native.weights(key, now_ms)
-        payload = _native.encode_outcome(**fields)
-        event = self._store._record(self._place, "outcome_received", now_ms, payload, fields)
+        payload = native.encode_outcome(fields)
+        event = self._store._append(self._place, "outcome_received", now_ms, payload, once=posted.once)
+        native.apply(event)
         after = native.weights(key, now_ms) if fields["status"] == "applied" else before
-        names = state.options
-        made = fields["made"]
-        decisions = [
-            StrategyFeedback(
-                strategy_id=strategy_id,
-                strategy=strategy,
-                option=options.index(made[strategy]) if made[strategy] in options else None,
-                option_name=made[strategy],
-                before=before[strategy],
-                after=after[strategy],
-            )
-            for strategy_id, (strategy, options) in enumerate(names.items())
-            if strategy in made
-        ]
         return Feedback(
             decision_id=decision_id,
             status=fields["status"],
@@ -243,9 +266,31 @@ class Capsule:
             parts=posted.parts,
             missing=posted.missing,
             context_key=key,
-            decisions=decisions,
+            decisions=_credited(state, fields["made"], before, after),
             learner_version=native.learner_version,
             sequence=event.sequence,
+        )
+
+    def _again(self, state: CapsuleState, row: Row, decision: Decision, now_ms: int) -> Feedback:
+        """The answer to a post that says what is known: the first one, or what the journal knows of it.
+
+        The store's lock is held.
+        """
+        if row.answer is not None:
+            return msgspec.structs.replace(row.answer, status="repeated")
+        assert row.outcome is not None
+        native, metrics = state.native, row.metrics or {}
+        weights = native.weights(decision.context_key, now_ms)
+        return Feedback(
+            decision_id=decision.id,
+            status="repeated",
+            reward=row.outcome["reward"],
+            parts=native.parts(metrics) or {},
+            missing=[name for name in native.declared_metrics or [] if metrics and name not in metrics],
+            context_key=decision.context_key,
+            decisions=_credited(state, row.outcome["made"], weights, weights),
+            learner_version=native.learner_version,
+            sequence=row.posted,
         )
 
     def report(self) -> Report:
@@ -355,10 +400,10 @@ class Capsule:
     def story(self, decision_id: str) -> _history.Story:
         """Everything about one decision: what was decided, what was posted, what was learned.
 
-        It reads the tenant's journal: its time grows with the number of events.
+        Long after its horizon it reads the journal from the decision on for late feedback, which takes its time.
 
         Raises:
-            UnknownDecision: No decision of this capsule has this id.
+            UnknownDecision: No decision of this capsule has this id, or it is forgotten.
         """
         return _history.story(self._store, self._place, decision_id)
 
@@ -369,6 +414,27 @@ class Capsule:
             UnknownDecision: No decision of this capsule has this id.
         """
         return _history.replay(self._store, self._place, decision_id)
+
+
+def _credited(
+    state: CapsuleState,
+    made: Mapping[str, str],
+    before: dict[str, list[float]],
+    after: dict[str, list[float]],
+) -> list[StrategyFeedback]:
+    """What a feedback did to each strategy of the installed version."""
+    return [
+        StrategyFeedback(
+            strategy_id=strategy_id,
+            strategy=strategy,
+            option=options.index(made[strategy]) if made[strategy] in options else None,
+            option_name=made[strategy],
+            before=before[strategy],
+            after=after[strategy],
+        )
+        for strategy_id, (strategy, options) in enumerate(state.options.items())
+        if strategy in made
+    ]
 
 
 def _unrecorded(state: CapsuleState, sequence: int) -> Feedback:

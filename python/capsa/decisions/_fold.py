@@ -12,50 +12,72 @@ from typing import Any
 import cbor2
 
 from capsa._native import Capsule as NativeCapsule
-from capsa._native import Component, Decision
-from capsa.decisions._answers import Feedback
-from capsa.decisions._ids import decision_id
-from capsa.decisions._ledger import Ledger
+from capsa._native import Component, Decision, Keyring
 from capsa.errors import JournalMismatch
 from capsa.journal import Event
 
+Place = tuple[str, str, str]
+
 
 class CapsuleState:
-    """One capsule: its native state and its ledger.
+    """One capsule: its native state, and what of it is none of the core's business.
 
     Attributes:
         native: The component and the learned state.
-        ledger: Its decisions.
+        since: The sequence of its first install: decisions before it are another capsule's of the same name.
         changed: Who changed which setting when, by the setting's dotted name.
         repeated: How many feedbacks said again what was known. Not folded: nothing was recorded.
         learning_version: How often the settings were changed.
+        longest_ms: The longest horizon there was.
         epoch: Changes with every install and every change of settings.
         options: The options of the installed version by strategy.
     """
 
-    def __init__(self, native: NativeCapsule) -> None:
+    def __init__(self, native: NativeCapsule, since: int) -> None:
         self.native = native
-        self.ledger = Ledger()
+        self.since = since
         self.changed: dict[str, dict[str, Any]] = {}
         self.repeated = 0
         self.learning_version = 0
+        self.longest_ms = 0
         self.epoch = 0
-        self.options = self._options()
+        self.options: dict[str, list[str]] = {}
+        self._settled()
 
-    def _options(self) -> dict[str, list[str]]:
-        definition = json.loads(self.native.definition)
-        return {strategy["name"]: strategy["options"] for strategy in definition["strategies"]}
+    def _settled(self) -> None:
+        """What follows from the definition in force."""
+        definition = json.loads(self.native.definition_in_force)
+        self.options = {strategy["name"]: strategy["options"] for strategy in definition["strategies"]}
+        self.longest_ms = max(self.longest_ms, int(definition["horizon"]["afterSeconds"] * 1000))
+        self.epoch += 1
 
     def installed(self, event: Event, component: Component) -> None:
         """Folds the install of a further version."""
-        self.native.apply(event.type, event.time_ms, event.payload, component)
-        self.options = self._options()
-        self.epoch += 1
+        self.native.apply(event, component)
+        self._settled()
 
-    def decided(self, event: Event, decision: Decision) -> None:
+    def decided(self, decision: Decision) -> None:
         """Folds a decision, decoded."""
         self.native.apply_decided(decision)
-        self.ledger.decided(decision, event.time_ms)
+
+    def learning_changed(self, event: Event) -> None:
+        """Folds a change of the settings."""
+        self.native.apply(event)
+        self.learning_version += 1
+        for dotted in cbor2.loads(event.payload)["changed"]:
+            self.changed[dotted] = {"by": event.principal, "at_ms": event.time_ms}
+        self._settled()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything of it that is folded."""
+        return {
+            "since": self.since,
+            "native": self.native.snapshot(),
+            "changed": self.changed,
+            "component": self.native.component_digest,
+            "longest_ms": self.longest_ms,
+            "learning_version": self.learning_version,
+        }
 
 
 class Fold:
@@ -63,23 +85,24 @@ class Fold:
 
     Args:
         load: Gives the component with a digest.
+        keys: What decision ids are sealed with.
     """
 
-    def __init__(self, load: Callable[[str], Component]) -> None:
+    def __init__(self, load: Callable[[str], Component], keys: Keyring) -> None:
         self._load = load
-        self.capsules: dict[tuple[str, str, str], CapsuleState] = {}
+        self._keys = keys
+        self.capsules: dict[Place, CapsuleState] = {}
 
-    def apply(self, event: Event, outcome: dict[str, Any] | None = None) -> None:
+    def apply(self, event: Event) -> None:
         """Folds one event.
-
-        Args:
-            event: The event.
-            outcome: Its payload, where the live path holds it decoded.
 
         Raises:
             JournalMismatch: The event does not fit what was folded before.
         """
-        if event.type == "created":
+        if event.type in ("created", "erased", "snapshot_sealed"):
+            return
+        if event.type == "purged":
+            self.forget(event.stream)
             return
         if event.erased:
             # Nothing was learned from a decision by itself; what else was erased has left its mark on the state.
@@ -87,7 +110,7 @@ class Fold:
                 return
             raise JournalMismatch(
                 f"event {event.sequence} of {event.stream} ({event.type}) was erased: the state cannot be folded without it",
-                remedy="restore a backup; erasing more than decisions needs snapshots, which this version does not have",
+                remedy="restore a backup; erase subjects with erase_subject, which seals the state before",
             )
         job, _, name = event.path.partition("/")
         place = (event.stream, job, name)
@@ -97,65 +120,32 @@ class Fold:
         state = self.capsules.get(place)
         if state is None:
             raise JournalMismatch(f"{event.type} of a capsule that was never installed: {'/'.join(place)}")
-        if event.type == "decided":
-            state.decided(event, state.native.read_decision(event.payload))
-            return
-        state.native.apply(event.type, event.time_ms, event.payload)
-        if event.type == "outcome_received":
-            if outcome is None:
-                self._outcome(state, cbor2.loads(event.payload))
-                self._answer(state, event)
-            else:
-                self._outcome(state, outcome)
-        elif event.type == "learning_changed":
-            state.learning_version += 1
-            state.epoch += 1
-            for dotted in cbor2.loads(event.payload)["changed"]:
-                state.changed[dotted] = {"by": event.principal, "at_ms": event.time_ms}
+        if event.type == "learning_changed":
+            state.learning_changed(event)
+        else:
+            state.native.apply(event)
 
-    def _installed(self, place: tuple[str, str, str], event: Event) -> None:
+    def _installed(self, place: Place, event: Event) -> None:
         component = self._load(cbor2.loads(event.payload)["digest"])
         state = self.capsules.get(place)
         if state is None:
             tenant, job, _ = place
-            self.capsules[place] = CapsuleState(
-                NativeCapsule(tenant, job, component, event.time_ms, event.payload)
-            )
+            native = NativeCapsule(tenant, job, component, event, self._keys)
+            self.capsules[place] = CapsuleState(native, event.sequence)
         else:
             state.installed(event, component)
 
-    @staticmethod
-    def _answer(state: CapsuleState, event: Event) -> None:
-        """What a repeated post is answered where the first answer is not at hand."""
-        outcome = cbor2.loads(event.payload)
-        row = state.ledger.get(outcome["id"]) if outcome.get("id") is not None else None
-        if row is None:
-            return
-        metrics = row.metrics or {}
-        row.answer = Feedback(
-            decision_id=decision_id(outcome["id"]),
-            status=outcome["status"],
-            reward=outcome.get("reward"),
-            parts=state.native.parts(metrics) or {},
-            missing=[name for name in state.native.declared_metrics or [] if metrics and name not in metrics],
-            context_key=outcome["key"],
-            decisions=[],
-            learner_version=state.native.learner_version,
-            sequence=event.sequence,
-        )
+    def forget(self, tenant: str) -> None:
+        """Drops the capsules of a tenant."""
+        for place in [place for place in self.capsules if place[0] == tenant]:
+            del self.capsules[place]
 
-    @staticmethod
-    def _outcome(state: CapsuleState, outcome: dict[str, Any]) -> None:
-        nonce = outcome.get("id")
-        # Of a decision whose record was erased there is no row, and no more feedback.
-        if nonce is None or state.ledger.get(nonce) is None:
-            return
-        metrics = outcome["metrics"]
-        done = outcome["status"] != "pending"
-        state.ledger.received(
-            nonce,
-            metrics=metrics,
-            plain=None if metrics else outcome.get("reward"),
-            taken=outcome["taken"] if outcome.get("taken") is not None else outcome["made"],
-            done=done,
-        )
+    def restore(self, place: Place, kept: dict[str, Any]) -> None:
+        """Takes over a capsule as `CapsuleState.snapshot` gave it."""
+        tenant, job, _ = place
+        component = self._load(kept["component"])
+        native = NativeCapsule.restore(tenant, job, component, kept["native"], self._keys)
+        state = self.capsules[place] = CapsuleState(native, kept["since"])
+        state.changed = kept["changed"]
+        state.longest_ms = kept["longest_ms"]
+        state.learning_version = kept["learning_version"]

@@ -1,16 +1,26 @@
-"""Decision ids: what names a decision and its random numbers."""
+"""Decision ids: what names a decision and its random numbers, and the keys that seal them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from capsa.errors import InvalidField, UnknownDecision, shown
+from capsa import _native
+from capsa.errors import HostFault, InvalidField, UnknownDecision, shown
 
-_PREFIX: Final = "dec_"
-_NONCE_BYTES: Final = 16
+if TYPE_CHECKING:
+    from capsa.journal import Journal
+
+#: Most characters of a subject.
+MAX_SUBJECT: Final = 128
+
+#: The name of a key: its number, and since when it is in use, milliseconds since 1970.
+_KEY_NAME: Final = re.compile("ids-([0-9]{1,5})-([0-9]{1,15})")
+_MOST_KEYS: Final = 65535
+_FIRST_ID: Final = re.compile("dec_([0-9a-f]{32})")
 _RANDOM_BYTES: Final = 10
 _POOL_NONCES: Final = 256
 
@@ -61,34 +71,70 @@ def _is_seed(seed: object) -> bool:
     return isinstance(seed, int) and -(2**127) <= seed < 2**127
 
 
-def decision_id(nonce: bytes) -> str:
-    """The id of the decision with this nonce."""
-    return _PREFIX + nonce.hex()
+class IdKeys:
+    """The keys of a journal's decision ids. They are made at first use and never forgotten: an id that was given opens.
+
+    Args:
+        journal: Which keeps them.
+        seed: Of a journal in memory: makes its first key repeatable.
+
+    Attributes:
+        ring: The keys.
+    """
+
+    def __init__(self, journal: Journal, seed: int | None = None) -> None:
+        self._journal = journal
+        self.ring = _native.Keyring()
+        self._last = -1
+        if seed is not None and not journal.persistent:
+            # The same calls give the same ids, too.
+            key = hashlib.blake2b(seed.to_bytes(16, "big", signed=True), digest_size=32).digest()
+            self.ring.add(0, 0, key)
+            self._last = 0
+            return
+        for name in journal.secrets():
+            if (match := _KEY_NAME.fullmatch(name)) is not None:
+                self._add(int(match[1]), int(match[2]))
+        if self._last < 0:
+            self._add(0, 0)
+
+    def rotate(self, now_ms: int) -> int:
+        """Makes a new key that seals decisions from now on; gives its number."""
+        if self._last >= _MOST_KEYS:
+            raise HostFault("this store has as many keys as an id can name", remedy="keep the last one")
+        self._add(self._last + 1, now_ms)
+        return self._last
+
+    def _add(self, number: int, since_ms: int) -> None:
+        self.ring.add(number, since_ms, self._journal.secret(f"ids-{number}-{since_ms}"))
+        self._last = max(self._last, number)
 
 
-def parse_decision_id(decision_id: object) -> bytes:
-    """The nonce of a decision id.
+def subject_hash(journal: Journal, subject: object) -> bytes:
+    """The keyed hash that stands for a subject, 16 bytes: who has not the key cannot tell whom it means.
 
     Raises:
-        UnknownDecision: The text is not an id of this version.
+        InvalidField: It is not a text of 1 to `MAX_SUBJECT` characters.
     """
-    if isinstance(decision_id, str) and decision_id.startswith(_PREFIX):
-        digits = decision_id.removeprefix(_PREFIX)
-        if (
-            len(digits) == 2 * _NONCE_BYTES
-            and digits == digits.lower()
-            and digits.isascii()
-            and digits.isalnum()
-        ):
-            try:
-                return bytes.fromhex(digits)
-            except ValueError:
-                pass
-    raise unknown_decision(decision_id)
+    valid = isinstance(subject, str) and 1 <= len(subject) <= MAX_SUBJECT
+    if not valid or any("\ud800" <= char <= "\udfff" for char in str(subject)):
+        raise InvalidField(
+            f"subject is not a text of 1 to {MAX_SUBJECT} characters",
+            pointer="/subject",
+            remedy="send such a text, or leave it out",
+        )
+    key = journal.secret("subjects")
+    return hashlib.blake2b(str(subject).encode(), key=key, digest_size=16).digest()
+
+
+def first_id(decision_id: object) -> bytes | None:
+    """The nonce of an id as format 1 gave it: 32 hexadecimal digits, not sealed."""
+    match = _FIRST_ID.fullmatch(decision_id) if isinstance(decision_id, str) else None
+    return None if match is None else bytes.fromhex(match[1])
 
 
 def unknown_decision(decision_id: object) -> UnknownDecision:
-    """The one answer for ids that are malformed, foreign or forgotten."""
+    """The one answer for ids that are malformed, tampered with, foreign or forgotten."""
     return UnknownDecision(
         "no decision of this capsule has this id",
         pointer="/decisionId",

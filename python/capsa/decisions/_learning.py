@@ -21,7 +21,7 @@ _SETTINGS: Final = {
     "rails": ("min_exploration", "max_delta", "freeze"),
     "decay": ("half_life", "half_life_seconds", "half_life_feedbacks"),
     "shrinkage": ("strength",),
-    "horizon": ("after", "after_seconds"),
+    "horizon": ("after", "after_seconds", "outcome"),
     "max_contexts": None,
 }
 _ALGORITHMS: Final = ("thompson", "simpleWeighted", "epsilonGreedy", "ucb1")
@@ -87,7 +87,10 @@ def document(state: CapsuleState) -> dict[str, Any]:
         },
         "decay": None if decay is None else {to_snake(name): value for name, value in decay.items()},
         "shrinkage": definition.get("shrinkage"),
-        "horizon": {"after_seconds": definition["horizon"]["afterSeconds"], "outcome": None},
+        "horizon": {
+            "after_seconds": definition["horizon"]["afterSeconds"],
+            "outcome": definition["horizon"].get("outcome"),
+        },
         "max_contexts": definition["maxContexts"],
         "canary": {"share": None},
         "override": None,
@@ -180,8 +183,11 @@ def _replace(native: _native.Capsule, overrides: dict[str, Any], setting: str, v
         overrides.pop(camel, None)
     elif setting == "baseline":
         overrides[camel] = native.pick("/baseline", dict(value) if isinstance(value, Mapping) else value)
-    elif setting in ("decay", "horizon"):
-        overrides[camel] = _times(setting, _mapping(value, f"/{camel}"))
+    elif setting == "decay":
+        overrides[camel] = _decay(_mapping(value, "/decay"))
+    elif setting == "horizon":
+        in_force = json.loads(native.definition_in_force)["horizon"]
+        overrides[camel] = _horizon(in_force, _mapping(value, "/horizon"))
     elif setting == "shrinkage":
         overrides[camel] = _shrinkage(_mapping(value, "/shrinkage"))
     elif setting == "algorithm":
@@ -190,30 +196,56 @@ def _replace(native: _native.Capsule, overrides: dict[str, Any], setting: str, v
         overrides[camel] = _checked(setting, value, f"/{camel}")
 
 
-def _times(setting: str, given: Mapping[str, Any]) -> dict[str, float]:
+def _decay(given: Mapping[str, Any]) -> dict[str, float]:
     times: dict[str, float] = {}
     for key, value in given.items():
         name = to_snake(key)
-        if setting == "horizon" and name == "outcome":
-            if value is None:
-                continue
-            raise InvalidField(
-                "outcome is not supported by this version", pointer="/horizon/outcome", remedy="leave it out"
-            )
-        _known(name, _SETTINGS[setting], f"/{setting}")
-        pointer = f"/{setting}/{to_camel(name)}"
-        if name in ("half_life", "after"):
-            times[to_camel(name) + "Seconds"] = duration_seconds(value, pointer)
-        else:
-            times[to_camel(name)] = _number(value, pointer)
+        _known(name, _SETTINGS["decay"], "/decay")
+        times |= _time(name, value, f"/decay/{to_camel(name)}")
     if len(times) != 1:
-        known = "half_life or half_life_feedbacks" if setting == "decay" else "after"
         raise InvalidField(
-            f"{setting} takes exactly one of {known}" if setting == "decay" else f"{setting} lacks {known}",
-            pointer=f"/{setting}",
-            remedy=f"send {known}; null for {setting} itself gives the file's value back",
+            "decay takes exactly one of half_life or half_life_feedbacks",
+            pointer="/decay",
+            remedy="send half_life or half_life_feedbacks; null for decay itself gives the file's value back",
         )
     return times
+
+
+def _time(name: str, value: Any, pointer: str) -> dict[str, float]:
+    """One entry: a duration becomes seconds, and its name says so."""
+    if name in ("half_life", "after"):
+        return {to_camel(name) + "Seconds": duration_seconds(value, pointer)}
+    return {to_camel(name): _number(value, pointer)}
+
+
+def _horizon(in_force: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The horizon in force with what is given; an outcome that is ``None`` goes."""
+    changed: dict[str, Any] = {}
+    for key, value in given.items():
+        name = to_snake(key)
+        _known(name, _SETTINGS["horizon"], "/horizon")
+        if name != "outcome":
+            changed |= _time(name, value, f"/horizon/{to_camel(name)}")
+        elif value is None:
+            changed["outcome"] = None
+        else:
+            changed["outcome"] = {
+                metric: _metric(metric, number)
+                for metric, number in _mapping(value, "/horizon/outcome").items()
+            }
+    if not changed:
+        raise InvalidField(
+            "horizon says nothing",
+            pointer="/horizon",
+            remedy="send after or outcome; null for horizon itself gives the file's value back",
+        )
+    horizon = in_force | changed
+    return {name: value for name, value in horizon.items() if value is not None}
+
+
+def _metric(name: str, value: Any) -> float:
+    """The value of a metric; true and false are 1 and 0."""
+    return float(value) if isinstance(value, bool) else _number(value, f"/horizon/outcome/{name}")
 
 
 def _shrinkage(given: Mapping[str, Any]) -> dict[str, float]:

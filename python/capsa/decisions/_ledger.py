@@ -1,100 +1,152 @@
-"""The ledger: what feedback each decision has had. A fold of the journal, like everything else."""
+"""The ledger: what feedback each decision has had.
+
+It is a view of the journal, which keeps for every decision with feedback which events those are: so a decision costs
+memory only while somebody is at it, however many there were. The store's lock guards it.
+"""
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 if TYPE_CHECKING:
-    from capsa._native import Decision
+    from capsa._native import Capsule as NativeCapsule
     from capsa.decisions._answers import Feedback
+    from capsa.journal import Event, Journal
+
+#: Decisions that are kept at hand; those whose feedback is not yet on disk always are.
+ROWS: Final = 8192
+#: So long after its horizon, feedback of a decision is still compared with what was posted before. From then on it is
+#: recorded as late whatever it says, and the journal may forget which posts there were.
+GRACE_MS: Final = 24 * 3600 * 1000
+
+# What follows a decision's nonce in the journal's once-only keys; nothing: a reward for all metrics.
+METRIC: Final = b"m"
+#: Longer names of metrics stand in a key by their digest.
+MAX_NAME_BYTES: Final = 64
+HORIZON: Final = b"h"
+ERASED: Final = b"e"
+#: The decision itself, which an id of format 1 does not lead to.
+DECIDED: Final = b"d"
 
 
 class Row(msgspec.Struct, gc=False):
-    """One decision and the feedback it has had.
+    """The feedback that one decision has had.
 
     Attributes:
-        payload: The event of the decision.
-        deadline_ms: When its horizon ends.
-        decided_ms: When it was made.
         posts: How many posts were recorded; a change means that somebody else was faster.
+        last: The sequence of the last event about it; 0 before the first.
+        posted: The sequence of the last post.
         metrics: Every metric that was sent, by name; ``None`` before the first.
         plain: The plain reward that was sent instead.
         taken: The options carried out, by strategy; ``None`` before the first post, empty where none was.
         done: Whether nothing more is awaited.
-        expired: Whether it awaited feedback in vain; late feedback takes that back.
-        answer: What the last recorded post was answered.
-        read: The decision, once somebody has asked for it: read before, it would take four times the memory.
+        erased: Whether something of it was erased: it is forgotten.
+        answer: What the last recorded post was answered, if that is at hand.
+        outcome: The last recorded post.
     """
 
-    payload: bytes
-    deadline_ms: int
-    decided_ms: int
     posts: int = 0
+    last: int = 0
+    posted: int = 0
     metrics: dict[str, float] | None = None
     plain: float | None = None
     taken: dict[str, str] | None = None
     done: bool = False
-    expired: bool = False
+    erased: bool = False
     answer: Feedback | None = None
-    read: Decision | None = None
+    outcome: Mapping[str, Any] | None = None
 
-    @property
-    def decision(self) -> Decision:
-        """The decision; `read` is set by whoever takes the row out of the ledger."""
-        assert self.read is not None
-        return self.read
+    def received(self, outcome: Mapping[str, Any], sequence: int) -> None:
+        """Adds what one recorded post brought."""
+        metrics = outcome["metrics"]
+        self.metrics = dict(metrics) if self.metrics is None else self.metrics | metrics
+        if not metrics and self.plain is None:
+            self.plain = outcome["reward"]
+        self.taken = outcome["made"]
+        self.done = self.done or outcome["status"] != "pending"
+        self.last = self.posted = sequence
+        self.outcome, self.answer = outcome, None
+        # Last: whoever saw an earlier state of the row then sees that it has changed.
+        self.posts += 1
+
+    def passed(self, sequence: int) -> None:
+        """The horizon has passed. What it brought was not posted: nothing can differ from it."""
+        self.done = True
+        self.last = sequence
+        self.posts += 1
 
 
 class Ledger:
-    """The decisions of one capsule by nonce. The store's lock guards it."""
+    """The feedback of decisions, by stream and nonce.
 
-    def __init__(self) -> None:
-        self._rows: dict[bytes, Row] = {}
-        self._deadlines: list[tuple[int, bytes]] = []
-        self._open = 0
-        self._expired = 0
+    Args:
+        journal: Where it stands.
+    """
 
-    def decided(self, decision: Decision, time_ms: int) -> None:
-        """Adds a decision."""
-        nonce, deadline_ms = decision.nonce, decision.deadline_ms
-        self._rows[nonce] = Row(decision.payload, deadline_ms, time_ms)
-        heappush(self._deadlines, (deadline_ms, nonce))
-        self._open += 1
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._rows: OrderedDict[tuple[str, bytes], Row] = OrderedDict()
 
-    def get(self, nonce: bytes) -> Row | None:
-        """The row of a decision."""
-        return self._rows.get(nonce)
+    def row(self, stream: str, nonce: bytes, native: NativeCapsule) -> Row:
+        """What a decision has had. The caller adds to it what he records."""
+        place = stream, nonce
+        row = self._rows.get(place)
+        if row is None:
+            row = self._rows[place] = self._read(stream, nonce, native)
+            if len(self._rows) > ROWS:
+                self._shrink()
+        else:
+            self._rows.move_to_end(place)
+        return row
 
-    def received(
-        self,
-        nonce: bytes,
-        *,
-        metrics: dict[str, float],
-        plain: float | None,
-        taken: dict[str, str],
-        done: bool,
-    ) -> None:
-        """Adds what one recorded post brought."""
-        row = self._rows[nonce]
-        row.metrics = metrics if row.metrics is None else row.metrics | metrics
-        row.plain = plain if row.plain is None else row.plain
-        row.taken = taken
-        if done and not row.done:
-            row.done = True
-            self._open -= 1
-            self._expired -= row.expired
-        # Last: whoever saw an earlier state of the row then sees that it has changed.
-        row.posts += 1
+    def forget(self, stream: str, nonces: Iterable[bytes] | None = None) -> None:
+        """Reads some decisions, or all of a stream, anew when they are asked for."""
+        if nonces is None:
+            nonces = [nonce for of, nonce in self._rows if of == stream]
+        for nonce in nonces:
+            self._rows.pop((stream, nonce), None)
 
-    def waiting(self, now_ms: int) -> tuple[int, int]:
-        """How many decisions still await feedback, and how many awaited it in vain."""
-        while self._deadlines and self._deadlines[0][0] < now_ms:
-            _, nonce = heappop(self._deadlines)
-            row = self._rows[nonce]
-            if not row.done:
-                row.expired = True
-                self._expired += 1
-        return self._open - self._expired, self._expired
+    def _read(self, stream: str, nonce: bytes, native: NativeCapsule) -> Row:
+        row = Row()
+        claims = self._journal.claims(stream, nonce)
+        for sequence in sorted({sequence for key, sequence in claims if key[16:17] not in (DECIDED, ERASED)}):
+            event = event_at(self._journal, stream, sequence)
+            if event is None:
+                # Cut off: by then nothing is compared with it any more.
+                continue
+            if event.erased:
+                row.erased = True
+            elif event.type == "horizon_passed":
+                row.passed(sequence)
+            else:
+                row.received(native.read_outcome(event), sequence)
+        row.erased = row.erased or any(key[16:17] == ERASED for key, _ in claims)
+        return row
+
+    def _shrink(self) -> None:
+        """Drops those that were not asked for the longest time, once they are on disk."""
+        while len(self._rows) > ROWS:
+            (stream, nonce), row = next(iter(self._rows.items()))
+            if row.last > self._journal.durable(stream):
+                # The others are younger.
+                return
+            del self._rows[stream, nonce]
+
+
+def metric_key(nonce: bytes, name: str) -> bytes:
+    """The once-only key of one metric of a decision."""
+    encoded = name.encode()
+    if len(encoded) > MAX_NAME_BYTES:
+        encoded = blake2b(encoded, digest_size=MAX_NAME_BYTES).digest()
+    return nonce + METRIC + encoded
+
+
+def event_at(journal: Journal, stream: str, sequence: int) -> Event | None:
+    """The durable event at a place; ``None`` where there is none, or no more."""
+    event = next(journal.read(stream, sequence - 1, 1), None)
+    return event if event is not None and event.sequence == sequence else None

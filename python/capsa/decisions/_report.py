@@ -23,6 +23,8 @@ class OptionReport(msgspec.Struct, frozen=True, kw_only=True):
         mean: Their mean; ``None`` before the first.
         low: Interval of the mean that holds at any time; ``None`` until this version has one.
         high: See `low`.
+        without_feedback: The share of its decisions whose horizon passed in silence, of those that await nothing;
+            ``None`` before the first.
     """
 
     option: int
@@ -33,6 +35,7 @@ class OptionReport(msgspec.Struct, frozen=True, kw_only=True):
     mean: float | None
     low: float | None = None
     high: float | None = None
+    without_feedback: float | None = None
 
 
 class StrategyReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +49,11 @@ class StrategyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedbackReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Feedback by what became of it; `pending` and `expired` count decisions, the others what was recorded."""
+    """Feedback by what became of it.
+
+    `pending` and `expired` count decisions, as of a 256th of the horizon ago at most; the others what was recorded.
+    `defaulted` are those of `applied` that the horizon brought.
+    """
 
     applied: int
     pending: int
@@ -54,6 +61,7 @@ class FeedbackReport(msgspec.Struct, frozen=True, kw_only=True):
     late: int
     frozen: int
     kept: int
+    defaulted: int
     repeated: int
     without_decision: int
     median_delay_seconds: float | None
@@ -132,14 +140,13 @@ class Folded(msgspec.Struct, frozen=True):
     """What a report reads in one moment, under the store's lock."""
 
     counts: dict[str, Any]
-    waiting: tuple[int, int]
     state_hash: str
     sequence: int
 
 
 def folded(state: CapsuleState, sequence: int, now_ms: int) -> Folded:
     """The counts of one moment. The store's lock is held."""
-    return Folded(state.native.counts(), state.ledger.waiting(now_ms), state.native.state_hash, sequence)
+    return Folded(state.native.counts(now_ms), state.native.state_hash, sequence)
 
 
 def build(tenant: str, job: str, capsule: str, state: CapsuleState, folded: Folded, now_ms: int) -> Report:
@@ -147,7 +154,7 @@ def build(tenant: str, job: str, capsule: str, state: CapsuleState, folded: Fold
     native, counts = state.native, folded.counts
     definition = json.loads(native.definition_in_force)
     weights = native.mean_weights(now_ms)
-    pending, expired = folded.waiting
+    pending, expired = counts["waiting"]
     feedback = FeedbackReport(**counts["feedback"], pending=pending, expired=expired, repeated=state.repeated)
     strategies = [
         _strategy(number, strategy, weights[strategy["name"]], counts["options"].get(strategy["name"], {}))
@@ -187,11 +194,14 @@ def build(tenant: str, job: str, capsule: str, state: CapsuleState, folded: Fold
 
 
 def _strategy(
-    number: int, strategy: dict[str, Any], weights: list[float], tallies: dict[str, tuple[int, int, float]]
+    number: int,
+    strategy: dict[str, Any],
+    weights: list[float],
+    tallies: dict[str, tuple[int, int, float, int, int]],
 ) -> StrategyReport:
     options = []
     for at, (name, weight) in enumerate(zip(strategy["options"], weights, strict=True)):
-        decisions, rewards, total = tallies.get(name, (0, 0, 0.0))
+        decisions, rewards, total, waiting, expired = tallies.get(name, (0, 0, 0.0, 0, 0))
         options.append(
             OptionReport(
                 option=at,
@@ -200,6 +210,7 @@ def _strategy(
                 decisions=decisions,
                 rewards=rewards,
                 mean=total / rewards if rewards else None,
+                without_feedback=expired / (decisions - waiting) if decisions > waiting else None,
             )
         )
     leader = max(options, key=lambda option: option.weight).option_name

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import cbor2
 
 from capsa import _native
 from capsa.capsules import CapsuleSource, read_source
-from capsa.decisions import _history
+from capsa.decisions import _erasure, _history, _learning, _migrate, _snapshots, _upkeep
 from capsa.decisions._answers import InstallResult
 from capsa.decisions._capsule import Capsule
-from capsa.decisions._fold import CapsuleState, Fold
-from capsa.decisions._ids import Nonces
+from capsa.decisions._fold import CapsuleState, Fold, Place
+from capsa.decisions._ids import IdKeys, Nonces
+from capsa.decisions._ledger import Ledger
 from capsa.errors import (
+    CapsaError,
     HostFault,
     InvalidField,
     StoreClosed,
     StoreForked,
     UnknownCapsule,
+    UnknownTenant,
     shown,
 )
 from capsa.journal import Event, Fault, Journal, MemoryJournal, SqliteJournal
 
+if TYPE_CHECKING:
+    from capsa.journal import Backup
+
 DEFAULT: Final = "default"
+#: How long events are kept where nothing else is said.
+RETENTION: Final = "90d"
+
+_log = logging.getLogger("capsa.store")
 
 _OPEN_STORES: weakref.WeakSet[Store] = weakref.WeakSet()
 
@@ -70,6 +81,8 @@ def open_store(
     cache_dir: str | Path | None = None,
     clock: Callable[[], float] = time.time,
     seed: int | None = None,
+    retention: str | None = RETENTION,
+    upkeep: bool = True,
 ) -> Store:
     """Opens a store: in a folder on disk, or in memory.
 
@@ -84,14 +97,21 @@ def open_store(
         clock: Gives the time in seconds since 1970. Decisions and decay go by it.
         seed: Makes the draws repeatable: the same calls at the same times give the same decisions.
             For demos and tests; whoever knows it can predict every draw.
+        retention: How long events are kept, for example ``90d``; older ones are cut off at a snapshot, so that
+            up to an eighth of it is kept longer. At least the longest horizon is kept. ``None`` keeps everything.
+            What was learned stays.
+        upkeep: Whether a thread deals with horizons that pass, seals snapshots and applies the retention, every
+            few seconds. Without it, call `Store.upkeep`.
 
     Raises:
+        InvalidField: `retention` is not a duration, or `seed` not a number of 128 bits.
         StoreLocked: Another process, or another object of this one, has the folder open.
         StoreUnsupported: The folder is on a network file system, or a newer version wrote it.
         StoreError: The folder cannot be used; the message says why.
         JournalMismatch: What is recorded does not fit this version.
         HostFault: The sandbox cannot be started here, or `cache_dir` is not only ours.
     """
+    retention_ms = None if retention is None else _retention_ms(retention)
     journal: Journal
     if path is None:
         journal = MemoryJournal()
@@ -99,11 +119,31 @@ def open_store(
         journal = SqliteJournal(path)
         cache_dir = journal.cache if cache_dir is None else cache_dir
     try:
-        return Store(journal, principal=principal, cache_dir=cache_dir, clock=clock, seed=seed)
+        return Store(
+            journal,
+            principal=principal,
+            cache_dir=cache_dir,
+            clock=clock,
+            seed=seed,
+            retention_ms=retention_ms,
+            upkeep=upkeep,
+        )
     except BaseException:
         # Nobody else could open the folder otherwise.
         journal.close()
         raise
+
+
+def _retention_ms(retention: object) -> int:
+    kept_ms = int(_learning.duration_seconds(retention, "/retention") * 1000)
+    if kept_ms <= 0:
+        raise InvalidField(
+            "retention is nothing",
+            pointer="/retention",
+            value=shown(retention),
+            remedy="say how long, for example 90d; None keeps everything",
+        )
+    return kept_ms
 
 
 class _Components:
@@ -143,23 +183,35 @@ class Store:
         cache_dir: str | Path | None,
         clock: Callable[[], float],
         seed: int | None,
+        retention_ms: int | None = None,
+        upkeep: bool = False,
     ) -> None:
         self.principal = principal
         self._clock = clock
         self._journal = journal
         self._components = _Components(_host(cache_dir), journal)
-        self._fold = Fold(self._components.load)
+        self._nonces = Nonces(seed, after=sum(map(journal.length, journal.streams())))
+        self._ids = IdKeys(journal, seed)
+        self._fold = Fold(self._components.load, self._ids.ring)
+        self._ledger = Ledger(journal)
+        self._retention_ms = retention_ms
         # Held while an event is appended and folded, so that the fold sees the journal's order.
         self._lock = threading.RLock()
+        # Held while a blob is on its way into the journal and no event names it yet. Taken before the lock.
+        self._blobs = threading.RLock()
+        # Held during a round of upkeep, and whatever else must not meet one. Taken before the others.
+        self._upkeeping = threading.RLock()
         self._forked = False
         self._closed = False
-        recorded = 0
+        if isinstance(journal, SqliteJournal) and journal.migrated_from == 1:
+            _migrate.claim_posts(journal, Fold(self._components.load, self._ids.ring))
         for stream in journal.streams():
-            for event in journal.read(stream):
-                self._fold.apply(event)
-                recorded += 1
-        self._nonces = Nonces(seed, after=recorded)
+            _snapshots.start(journal, self._fold, stream)
         _OPEN_STORES.add(self)
+        self._upkeep = upkeep
+        self._thread: _upkeep.UpkeepThread | None = None
+        if self.persistent:
+            self._keep_up()
 
     @property
     def journal(self) -> Journal:
@@ -203,8 +255,16 @@ class Store:
         """
         if self._closed or self._forked:
             return
-        with self._lock:
-            self._closed = True
+        if self._thread is not None:
+            self._thread.end()
+        with self._upkeeping, self._lock:
+            already, self._closed = self._closed, True
+            if self.persistent and not already:
+                try:
+                    _upkeep.seal_before_closing(self)
+                except CapsaError as error:
+                    # A store that failed has nothing to seal, and without it only the next start takes longer.
+                    _log.debug("no snapshot before closing: %s", error)
         self._journal.close()
 
     def __enter__(self) -> Self:
@@ -235,24 +295,45 @@ class Store:
             raise HostFault(f"the clock gives {seconds} seconds since 1970", remedy="correct the clock")
         return int(seconds * 1000)
 
-    def _append(self, place: tuple[str, str, str], type_: str, now_ms: int, payload: bytes) -> Event:
-        """Appends an event, which the caller folds. The lock is held."""
-        tenant, job, name = place
-        path = f"{job}/{name}" if name else job
-        return self._journal.append(tenant, type_, now_ms, self.principal, path, payload)
-
-    def _record(
+    def _append(
         self,
-        place: tuple[str, str, str],
+        place: Place,
         type_: str,
         now_ms: int,
         payload: bytes,
-        outcome: dict[str, Any] | None = None,
+        *,
+        principal: str | None = None,
+        once: Sequence[bytes] = (),
+        due_ms: int | None = None,
     ) -> Event:
+        """Appends an event, which the caller folds. The lock is held."""
+        tenant, job, name = place
+        path = f"{job}/{name}" if name else job
+        return self._journal.append(
+            tenant, type_, now_ms, principal or self.principal, path, payload, once=once, due_ms=due_ms
+        )
+
+    def _record(self, place: Place, type_: str, now_ms: int, payload: bytes) -> Event:
         """Appends an event and folds it. The lock is held."""
         event = self._append(place, type_, now_ms, payload)
-        self._fold.apply(event, outcome)
+        self._fold.apply(event)
         return event
+
+    def _keep_up(self) -> None:
+        """Starts the thread that does the upkeep, once there is something for it to do."""
+        with self._lock:
+            if self._upkeep and self._thread is None and not self._closed:
+                self._thread = _upkeep.UpkeepThread(self)
+                self._thread.start()
+
+    def _check_tenant(self, tenant: str) -> None:
+        """Raises UnknownTenant where there is none of this name."""
+        if tenant not in self._journal.streams():
+            raise UnknownTenant(
+                f"no tenant {shown(tenant)!r}",
+                value=shown(tenant),
+                remedy="a tenant exists from its first install on",
+            )
 
     def _durable(self) -> None:
         """Returns once everything recorded so far is on disk. Never under the lock: others join the same commit."""
@@ -291,11 +372,13 @@ class Store:
         read, component = self._read(source)
         place = (tenant, job, read.name)
         if not self._plan(place, read).unchanged:
-            # Before the event that names it; should the install be refused below, it is there for nothing.
+            # Before the event that names it; should the install be refused below, it is there for nothing. Again
+            # below, should it have been dropped meanwhile.
             self._journal.put_blob(read.digest, read.component)
-        with self._lock:
+        with self._blobs, self._lock:
             plan = self._plan(place, read)
             if not plan.unchanged:
+                self._journal.put_blob(read.digest, read.component, wait=False)
                 self._components.held[read.digest] = component
                 now_ms = self._now_ms()
                 self._create(tenant, job, now_ms)
@@ -335,6 +418,66 @@ class Store:
     def rebuild(self) -> _history.Rebuild:
         """Folds the whole journal again, and compares it with the live state. Decisions go on meanwhile."""
         return _history.rebuild(self)
+
+    def upkeep(self) -> _upkeep.Upkeep:
+        """Deals with horizons that have passed, seals snapshots and applies the retention, now.
+
+        Raises:
+            StoreUnwritable: The journal failed.
+        """
+        return _upkeep.upkeep(self)
+
+    def rotate_keys(self) -> int:
+        """Makes a new key that seals decision ids from now on; gives its number. Ids of older keys still open."""
+        self._check_usable()
+        with self._lock:
+            return self._ids.rotate(self._now_ms())
+
+    def purge(self, tenant: str) -> _erasure.Purged:
+        """Removes a tenant: its events, and what its capsules have learned. It cannot be taken back.
+
+        That it was done, by whom and when, stays in the journal. The tenant's name can be used anew.
+
+        Raises:
+            UnknownTenant: There is none of this name.
+        """
+        return _erasure.purge(self, tenant)
+
+    def erase_subject(self, subject: str, *, tenant: str = DEFAULT) -> _erasure.Erased:
+        """Removes the content of every decision about a subject, and of the feedback on it. It cannot be taken back.
+
+        What was learned from it stays learned. It reads the tenant's journal: its time grows with the events.
+
+        Args:
+            subject: As `Capsule.decide` was given it.
+            tenant: Whose decisions.
+
+        Raises:
+            UnknownTenant: There is none of this name.
+            InvalidField: The subject is not a text of 1 to 128 characters.
+        """
+        return _erasure.erase_subject(self, tenant, subject)
+
+    def backup(self, folder: str | Path, *, keys: bool = False) -> Backup:
+        """Copies the store into a new folder, which can be opened. Decisions go on meanwhile.
+
+        Args:
+            folder: Made; it must not exist, or be empty.
+            keys: Whether the keys come with it. Without them the copy opens no decision id that was given here.
+
+        Raises:
+            InvalidField: The store is in memory.
+            StoreError: The folder cannot be used.
+        """
+        self._check_usable()
+        if not isinstance(self._journal, SqliteJournal):
+            raise InvalidField(
+                "this store is in memory",
+                pointer="/folder",
+                value=shown(folder),
+                remedy="open a store in a folder; what is in memory can be exported",
+            )
+        return self._journal.backup(Path(folder), keys=keys)
 
     def export(self, folder: str | Path) -> _history.Export:
         """Writes everything into a new folder, as files that a person can read; docs/store.md shows them.

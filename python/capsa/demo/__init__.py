@@ -35,6 +35,7 @@ def run(out_dir: Path, seeds: int, echo: Callable[[str], None]) -> DemoResult:
         echo: Is given what a person reads, line by line, as it happens.
 
     Raises:
+        HostFault: No store can be kept in the folder for temporary files.
         OSError: The picture cannot be written.
     """
     started = time.monotonic()
@@ -42,6 +43,9 @@ def run(out_dir: Path, seeds: int, echo: Callable[[str], None]) -> DemoResult:
     table = prompts()
     _say(echo, _text.opening(table, seeds))
     echo("")
+    # First, though it is told last: it needs a disk, and where there is none, nobody waits a minute to hear so.
+    with tempfile.TemporaryDirectory() as folder:
+        restarted = restart(table, Path(folder) / "store")
     experiments: list[Experiment] = []
     drawn: dict[str | None, list[Run]] = {}
     steps = [(setup, cut) for setup in SETUPS for cut in CUTS]
@@ -55,8 +59,6 @@ def run(out_dir: Path, seeds: int, echo: Callable[[str], None]) -> DemoResult:
             f"[{number}/{len(steps)}] {_text.setup_name(setup)}; prices {_text.prices(cut)} ({elapsed:.0f} s)"
         )
     learned = classic()
-    with tempfile.TemporaryDirectory() as folder:
-        restarted = restart(table, Path(folder) / "store")
     picture = out_dir / PICTURE
     draw(picture, drawn)
     for setup in SETUPS:

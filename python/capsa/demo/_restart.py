@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Never
 
-import cbor2
 import msgspec
 
 import capsa
 from capsa.demo._simulation import TIER_FACTOR, outcome, stream
 from capsa.demo._table import Prompt
+from capsa.errors import HostFault
 
 #: Requests of the run. Every feedback waits for the disk, so they are fewer than in the tables.
 REQUESTS: Final = 300
@@ -36,7 +35,8 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         kills: How often the process was killed.
         acknowledged: Feedbacks that were answered.
         sent_again: Posts that a kill left without an answer, sent again afterwards.
-        unknown: Decisions whose record a kill has lost, before it was on disk; their feedback was refused.
+        unknown: Feedbacks that were refused since their decision was not known any more.
+        unrecorded: Decisions whose record a kill has taken before it was on disk; their feedback was learned.
         lost: Acknowledged feedbacks that are not in the store.
         doubled: How often a feedback was learned once more.
         faults: What `verify` says of the journal.
@@ -50,6 +50,7 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     lost: int
     doubled: int
     faults: int
+    unrecorded: int = 0
 
 
 class _Service:
@@ -60,33 +61,52 @@ class _Service:
             [sys.executable, "-m", "capsa.demo._service", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # Read when the process has ended: it says one thing at most, which any pipe holds.
+            stderr=subprocess.PIPE,
             text=True,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Sends one question and reads its answer."""
+        """Sends one question and reads its answer.
+
+        Raises:
+            HostFault: The process has ended by itself.
+        """
         self.send(question)
-        answer: dict[str, Any] = json.loads(self._pipe(self._process.stdout).readline())
+        line = self._pipe(self._process.stdout).readline()
+        if not line.endswith("\n"):
+            self._ended()
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def send(self, question: dict[str, Any]) -> None:
-        """Sends one question."""
+        """Sends one question.
+
+        Raises:
+            HostFault: The process has ended by itself.
+        """
         pipe = self._pipe(self._process.stdin)
-        pipe.write(json.dumps(question) + "\n")
-        pipe.flush()
+        try:
+            pipe.write(json.dumps(question) + "\n")
+            pipe.flush()
+        except BrokenPipeError:
+            self._ended()
 
     def kill(self) -> None:
         """Ends the process at once, whatever it is doing."""
         self._process.kill()
         self._process.communicate()
+
+    def _ended(self) -> Never:
+        _, said = self._process.communicate()
+        code = self._process.returncode
+        how = f"with exit code {code}" if code >= 0 else f"by signal {-code} ({signal.strsignal(-code)})"
+        # Of a traceback, too, it is the last line that says why.
+        last = said.strip().rpartition("\n")[2] or "it gave no reason"
+        raise HostFault(
+            f"the process of the demo's store ended {how}: {last}",
+            remedy="if its folder or its disk cannot be used, set TMPDIR to a folder on a local disk",
+        )
 
     @staticmethod
     def _pipe(pipe: IO[str] | None) -> IO[str]:
@@ -100,6 +120,9 @@ def restart(table: Sequence[Prompt], folder: Path) -> Restart:
     Args:
         table: The prompts.
         folder: A folder that is not there yet.
+
+    Raises:
+        HostFault: A process ended that nobody killed.
     """
     chance = random.Random("restart")
     requests = stream(table, 0, tuple(TIER_FACTOR))[:REQUESTS]
@@ -130,20 +153,19 @@ def restart(table: Sequence[Prompt], folder: Path) -> Restart:
     finally:
         service.kill()
     with capsa.open(folder) as store:
-        recorded = [
-            cbor2.loads(event.payload)
-            for event in store.journal.read("default")
-            if event.type == "outcome_received"
-        ]
-        learned = Counter(f"dec_{post['id'].hex()}" for post in recorded if post["status"] == "applied")
-        assert learned.total() == store.capsule("llm-router").report().feedback.applied
+        router = store.capsule("llm-router")
+        stories = [router.story(decision_id) for decision_id in acknowledged]
+        learned = [sum(post.status == "applied" for post in story.posts) for story in stories]
+        # Nothing was learned beside them either.
+        assert sum(learned) == router.report().feedback.applied
         return Restart(
             requests=len(requests),
             kills=KILLS,
             acknowledged=len(acknowledged),
             sent_again=sent_again,
             unknown=unknown,
-            lost=sum(decision_id not in learned for decision_id in acknowledged),
-            doubled=sum(count - 1 for count in learned.values()),
-            faults=len(store.journal.verify()),
+            unrecorded=sum(story.decision is None for story in stories),
+            lost=learned.count(0),
+            doubled=sum(count - 1 for count in learned if count),
+            faults=len(store.verify()),
         )

@@ -1,6 +1,8 @@
 """A store in a process of its own: questions and answers are JSON, a line each. For the demo that kills it.
 
 python -m capsa.demo._service FOLDER
+
+Where the store cannot be used, the last line on standard error says why, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from capsa.demo._table import spec
 
 def main() -> None:
     """Serves one store until its input ends."""
-    with capsa.open(sys.argv[1]) as store:
-        router = store.install(spec("llm-router"))
-        for line in sys.stdin:
-            print(json.dumps(_answer(router, json.loads(line))), flush=True)
+    try:
+        with capsa.open(sys.argv[1]) as store:
+            router = store.install(spec("llm-router"))
+            for line in sys.stdin:
+                print(json.dumps(_answer(router, json.loads(line))), flush=True)
+    except (capsa.CapsaError, OSError) as error:
+        sys.exit(" ".join(str(error).split()))
 
 
 def _answer(router: capsa.Capsule, asked: dict[str, Any]) -> dict[str, Any]:

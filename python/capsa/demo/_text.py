@@ -155,8 +155,8 @@ def restart_lines(restart: Restart) -> Iterator[str]:
     yield "5. A store on disk whose process is killed"
     yield f"  {restart.requests} requests; kill -9 {restart.kills} times, each time with a feedback under way, then started again"
     yield f"  {restart.acknowledged} feedbacks acknowledged, {restart.sent_again} of them sent again since a kill left them without an answer"
-    if restart.unknown:
-        yield f"  {restart.unknown} refused: a kill took their decision's record before it was on disk"
+    if restart.unrecorded:
+        yield f"  {restart.unrecorded} of their decisions have no record, which a kill took before it was on disk; their ids told enough"
 
 
 def claims(experiments: Sequence[Experiment], classic: Classic, restart: Restart) -> Iterator[Claim]:
@@ -186,8 +186,9 @@ def claims(experiments: Sequence[Experiment], classic: Classic, restart: Restart
     )
     yield Claim(
         f"killed {restart.kills} times: {restart.lost} of {restart.acknowledged} acknowledged feedbacks lost, "
-        f"{restart.doubled} learned twice, the journal has {restart.faults} faults",
-        restart.acknowledged > 0 and restart.lost == restart.doubled == restart.faults == 0,
+        f"{restart.unknown} refused, {restart.doubled} learned twice, the journal has {restart.faults} faults",
+        restart.acknowledged > 0
+        and restart.lost == restart.unknown == restart.doubled == restart.faults == 0,
     )
 
 

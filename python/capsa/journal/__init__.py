@@ -18,18 +18,21 @@ from capsa.journal._event import EVENT_TYPES, Event
 from capsa.journal._interface import FOLLOW_EVENTS, Journal
 from capsa.journal._memory import MemoryJournal
 from capsa.journal._verify import Fault
-from capsa.journal.sqlite import SqliteJournal
+from capsa.journal.sqlite import Backup, Inspection, Restored, SqliteJournal, backup, inspect, restore
 
 __all__ = [
     "EVENT_TYPES",
     "FOLLOW_EVENTS",
+    "Backup",
     "Checkpoint",
     "Event",
     "Fault",
+    "Inspection",
     "Journal",
     "MemoryJournal",
     "NetworkFileSystem",
     "NotAStore",
+    "Restored",
     "SqliteJournal",
     "StoreBusy",
     "StoreDamaged",
@@ -40,4 +43,7 @@ __all__ = [
     "StoreUnwritable",
     "UnknownBlob",
     "UnknownEvent",
+    "backup",
+    "inspect",
+    "restore",
 ]

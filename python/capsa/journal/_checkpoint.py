@@ -6,7 +6,7 @@ shows which one it was. It holds the digest of the checkpoint before it, so they
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _TYPE: Final = "capsa.checkpoint"
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
+#: Of format 1: it has neither `cuts` nor `since`.
+_OLD_SCHEMA: Final = 1
+
+
+_FIELDS: Final = {
+    _OLD_SCHEMA: {"heads", "number", "previous"},
+    _SCHEMA: {"cuts", "heads", "number", "previous", "since"},
+}
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -31,6 +39,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
         heads: By stream: its length, and its head after that many events.
         body: What was signed: deterministic CBOR of the above.
         signature: Ed25519 over `body`, 64 bytes.
+        cuts: By stream that was cut: the sequence of its first event.
+        since: The first checkpoint of this key. Those before it were signed with another one: that they are the
+            right ones follows from their digests.
     """
 
     number: int
@@ -38,6 +49,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     heads: dict[str, tuple[int, bytes]]
     body: bytes
     signature: bytes
+    cuts: dict[str, int] = {}
+    since: int = 1
 
     @property
     def digest(self) -> bytes:
@@ -63,20 +76,28 @@ def digest_of(body: bytes) -> bytes:
 
 
 def sign(
-    key: Ed25519PrivateKey, number: int, previous: bytes, heads: Mapping[str, tuple[int, bytes]]
+    key: Ed25519PrivateKey,
+    number: int,
+    previous: bytes,
+    heads: Mapping[str, tuple[int, bytes]],
+    cuts: Mapping[str, int] | None = None,
+    since: int = 1,
 ) -> Checkpoint:
     """The checkpoint with a number, after the one with the digest `previous`."""
+    cuts = dict(cuts or {})
     body = cbor2.dumps(
         {
+            "cuts": cuts,
             "heads": {name: [length, head] for name, (length, head) in heads.items()},
             "number": number,
             "previous": previous,
             "schema": _SCHEMA,
+            "since": since,
             "type": _TYPE,
         },
         canonical=True,
     )
-    return Checkpoint(number, previous, dict(heads), body, key.sign(body))
+    return Checkpoint(number, previous, dict(heads), body, key.sign(body), cuts, since)
 
 
 def decode(body: bytes, signature: bytes) -> Checkpoint:
@@ -89,8 +110,13 @@ def decode(body: bytes, signature: bytes) -> Checkpoint:
         fields = cbor2.loads(body)
         if cbor2.dumps(fields, canonical=True) != body:
             raise ValueError("not deterministic CBOR")
-        if (fields.pop("type"), fields.pop("schema")) != (_TYPE, _SCHEMA):
+        if (fields.pop("type"), schema := fields.pop("schema")) not in (
+            (_TYPE, _OLD_SCHEMA),
+            (_TYPE, _SCHEMA),
+        ):
             raise ValueError("not a checkpoint of this version")
+        if fields.keys() != _FIELDS[schema]:
+            raise ValueError(f"a checkpoint of schema {schema} has other fields")
         heads = {name: (length, head) for name, (length, head) in fields.pop("heads").items()}
         return msgspec.convert(
             {**fields, "heads": heads, "body": body, "signature": signature}, Checkpoint, strict=True
@@ -111,20 +137,20 @@ def sound(
         stored: Number, body and signature of each, in order.
         public_key: Of whom they must be signed by.
     """
+    read = [(at, _decoded(body, signature)) for at, body, signature in stored]
+    signed, vouched = _signed(read, public_key)
     good: list[Checkpoint] = []
     faults = []
     number, previous = 0, NO_HEAD
-    for at, body, signature in stored:
+    for at, checkpoint in read:
         if at != number + 1:
             faults.append((number + 1, f"checkpoints {number + 1} to {at - 1} are missing"))
         number = at
-        try:
-            checkpoint = decode(body, signature)
-        except ValueError as error:
-            faults.append((at, f"checkpoint {at} cannot be read: {error}"))
+        if isinstance(checkpoint, ValueError):
+            faults.append((at, f"checkpoint {at} cannot be read: {checkpoint}"))
             previous = b""
             continue
-        if checkpoint.number != at or not checkpoint.signed_by(public_key):
+        if checkpoint.number != at or at not in signed | vouched:
             faults.append((at, f"checkpoint {at} is not signed with the key of this store"))
         else:
             good.append(checkpoint)
@@ -133,3 +159,35 @@ def sound(
                 faults.append((at, f"checkpoint {at} does not follow the one before it"))
         previous = checkpoint.digest
     return good, faults
+
+
+def _decoded(body: bytes, signature: bytes) -> Checkpoint | ValueError:
+    try:
+        return decode(body, signature)
+    except ValueError as error:
+        return error
+
+
+def _signed(
+    read: Sequence[tuple[int, Checkpoint | ValueError]], public_key: bytes
+) -> tuple[set[int], set[int]]:
+    """The checkpoints that are signed with a key, and those of earlier keys that these vouch for by their digests."""
+    signed: set[int] = set()
+    vouched: set[int] = set()
+    since: int | None = None
+    wanted: bytes | None = None
+    for at, checkpoint in reversed(read):
+        if isinstance(checkpoint, ValueError):
+            wanted = None
+        elif since is None or at >= since:
+            if checkpoint.signed_by(public_key):
+                signed.add(at)
+                # What the newest one says holds for all.
+                since = since or checkpoint.since
+            wanted = checkpoint.previous if at in signed else None
+        elif checkpoint.digest == wanted:
+            vouched.add(at)
+            wanted = checkpoint.previous
+        else:
+            wanted = None
+    return signed, vouched

@@ -26,6 +26,8 @@ EVENT_TYPES: Final = frozenset(
         "purged",
     }
 )
+#: Before an event of these types a stream may be cut: what follows does not need what stood before.
+CUT_TYPES: Final = frozenset({"snapshot_sealed", "purged"})
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from capsa.journal import _chain
 from capsa.journal._checkpoint import Checkpoint
+from capsa.journal._event import CUT_TYPES
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -79,19 +80,48 @@ def anchors(checkpoints: Sequence[Checkpoint], stream: str) -> list[Anchor]:
     return [found[length] for length in sorted(found) if length]
 
 
+class Beginning(NamedTuple):
+    """Where a stream begins: behind what was cut off.
+
+    Attributes:
+        first: Sequence of its first event, as the journal has it.
+        signed: The same, as the newest sound checkpoint has it. Whoever cuts a stream signs that he did.
+        heads: The heads before the events where it may be cut, as the journal keeps them; ``None`` where it
+            keeps none: a store of format 1.
+    """
+
+    first: int = 1
+    signed: int = 1
+    heads: Mapping[int, bytes] | None = None
+
+
+_WHOLE: Final = Beginning()
+
+
+def signed_cut(checkpoints: Sequence[Checkpoint], stream: str) -> int:
+    """The first event that a stream has after what sound checkpoints say."""
+    return checkpoints[-1].cuts.get(stream, 1) if checkpoints else 1
+
+
 def verify_stream(
-    stream: str, rows: Iterable[Stored], end: Anchor | None, sealed: Sequence[Anchor]
+    stream: str,
+    rows: Iterable[Stored],
+    end: Anchor | None,
+    sealed: Sequence[Anchor],
+    beginning: Beginning = _WHOLE,
 ) -> Iterator[Fault]:
     """Compares the events of one stream with their chain.
 
     Args:
         stream: Its name.
-        rows: Its events in order, no sequence twice.
+        rows: Its events in order from the first one on, no sequence twice.
         end: The stream's own length and head, where they are known.
-        sealed: What sound checkpoints say, in order.
+        sealed: What sound checkpoints say, in order. What they say of events that were cut is not compared.
+        beginning: Where it begins.
     """
-    walk = _Walk(stream, [*sealed, end] if end else list(sealed))
+    walk = _Walk(stream, [*sealed, end] if end else list(sealed), beginning)
     length = max((anchor.length for anchor in walk.ahead), default=0)
+    yield from walk.begin()
     for row in rows:
         if row.sequence > length:
             yield Fault("added", stream, row.sequence, row.sequence, "this event follows the stream's end")
@@ -108,18 +138,30 @@ class _Walk:
     tells it: so one fault does not hide the others.
     """
 
-    def __init__(self, stream: str, ahead: list[Anchor]) -> None:
+    def __init__(self, stream: str, ahead: list[Anchor], beginning: Beginning) -> None:
         self.stream = stream
-        self.ahead = sorted(ahead, key=lambda anchor: anchor.length)
-        self._head: bytes | None = _chain.NO_HEAD
-        self._at = 0
+        self._first, self._signed, self._heads = beginning
+        heads = self._heads or {}
+        self._at = self._first - 1
+        self.ahead = sorted(
+            (anchor for anchor in ahead if anchor.length >= self._at), key=lambda anchor: anchor.length
+        )
+        self._head: bytes | None = _chain.NO_HEAD if self._first == 1 else heads.get(self._first)
         #: Up to here the chain agrees with an anchor.
-        self._agreed = 0
+        self._agreed = self._at
+
+    def begin(self) -> Iterator[Fault]:
+        """What is wrong before the first event."""
+        if self._first > self._signed:
+            yield self._missing(self._signed, self._first - 1)
+        if self._first > 1:
+            # A checkpoint that was sealed right before the cut.
+            yield from self._compare()
 
     def take(self, row: Stored) -> Iterator[Fault]:
         """The event after the last one."""
         try:
-            header = _header(self.stream, row)
+            header = header_of(self.stream, row)
         except (AttributeError, TypeError, ValueError, struct.error):
             # A rotten row holds values of any type.
             header = None
@@ -133,19 +175,41 @@ class _Walk:
                 row.sequence,
                 "this event is not the one that was written here",
             )
-        elif self._head is not None:
-            self._head = _chain.next_head(self._head, header)
+        else:
+            yield from self._look_at_cut(row)
+            if self._head is not None:
+                self._head = _chain.next_head(self._head, header)
         yield from self._compare()
+
+    def _look_at_cut(self, row: Stored) -> Iterator[Fault]:
+        """Whether a stream may be cut before this event, and whether the journal knows it."""
+        if self._heads is None:
+            return
+        at = row.sequence
+        kept = self._heads.get(at)
+        if row.type in CUT_TYPES:
+            right = kept == self._head if self._head is not None else kept is not None or at > self._first
+            if not right:
+                detail = "the head that is kept for this event is not the one before it"
+                yield Fault("changed", self.stream, at, at, detail)
+            return
+        if kept is not None:
+            yield Fault("added", self.stream, at, at, "a head is kept here, where the stream cannot be cut")
+        if 1 < at == self._first <= self._signed:
+            yield self._missing(1, at - 1)
 
     def skip_to(self, sequence: int) -> Iterator[Fault]:
         """Passes over events that are not there."""
         if sequence <= self._at + 1:
             return
-        first, last = self._at + 1, sequence - 1
-        yield Fault("missing", self.stream, first, last, f"{last - first + 1} events are missing")
+        last = sequence - 1
+        yield self._missing(self._at + 1, last)
         self._head = None
         self._at = last
         yield from self._compare()
+
+    def _missing(self, first: int, last: int) -> Fault:
+        return Fault("missing", self.stream, first, last, f"{last - first + 1} events are missing")
 
     def _compare(self) -> Iterator[Fault]:
         due = []
@@ -161,7 +225,7 @@ class _Walk:
             yield Fault(
                 "rewritten",
                 self.stream,
-                self._agreed + 1,
+                min(self._agreed + 1, self._at),
                 self._at,
                 f"these events do not give the head that {wrong.source} holds",
             )
@@ -170,7 +234,7 @@ class _Walk:
         self._agreed = self._at
 
 
-def _header(stream: str, row: Stored) -> bytes | None:
+def header_of(stream: str, row: Stored) -> bytes | None:
     """The header of an event; ``None`` where it cannot be one."""
     if row.digest is None:
         if not isinstance(row.payload, bytes) or not isinstance(row.salt, bytes):

@@ -260,13 +260,29 @@ fn shrinkage(at: &At<'_>, places: &mut Places) -> Option<Shrinkage> {
 fn horizon(at: &At<'_>, places: &mut Places) -> Option<Horizon> {
     places.place("/horizon", at.node.mark, &at.key);
     let told = places.count();
-    let mut keys = Keys::of(at, &["after"], &["outcome"], places)?;
+    let mut keys = Keys::of(at, &["after", "outcome"], &[], places)?;
     if !keys.has("after") && places.told_since(told, at.node.mark) {
         return None;
     }
     let after = keys.required("after", at, places)?;
     places.place("/horizon/afterSeconds", after.node.mark, &after.key);
-    Some(Horizon { after_seconds: after.seconds(places)? })
+    let after_seconds = after.seconds(places);
+    let outcome = keys.take("outcome").map(|at| default_outcome(&at, places));
+    Some(Horizon { after_seconds: after_seconds?, outcome: outcome.flatten() })
+}
+
+/// Metrics by name; one that cannot be read is told, and left out.
+fn default_outcome(at: &At<'_>, places: &mut Places) -> Option<BTreeMap<String, f64>> {
+    places.place("/horizon/outcome", at.node.mark, &at.key);
+    let mut metrics = BTreeMap::new();
+    let entries = at.entries("metrics and what they count as", places)?;
+    let given = entries.len();
+    for (name, item) in entries {
+        places.place(format!("/horizon/outcome/{}", escape(name)), item.node.mark, &item.key);
+        metrics.extend(item.metric(places).map(|value| (name.to_owned(), value)));
+    }
+    // Nothing that could be read is told already: it is not the empty map that somebody wrote.
+    (given == 0 || !metrics.is_empty()).then_some(metrics)
 }
 
 fn mode(at: &At<'_>, places: &mut Places) -> Option<Mode> {

@@ -29,9 +29,7 @@ impl Arm {
         };
         Self { n: self.n * keep, sum: self.sum * keep, sum_sq: self.sum_sq * keep, weight, ..self }
     }
-}
 
-impl Arm {
     /// Whether this is what rewards can lead to.
     pub(super) fn holds(&self) -> bool {
         [self.n, self.sum, self.sum_sq, self.start.unwrap_or(0.0), self.weight.unwrap_or(0.0)].iter().all(is_amount)

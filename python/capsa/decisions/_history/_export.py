@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import cbor2
 
 from capsa import _native
-from capsa.decisions import _learning
-from capsa.decisions._fold import CapsuleState, Fold
+from capsa.decisions import _learning, _snapshots
+from capsa.decisions._fold import CapsuleState, Fold, Place
 from capsa.decisions._history._json import learning_json, plain, to_json
 from capsa.decisions._history._records import Export
 from capsa.decisions._history._views import (
     AUDITED,
     MAX_PAGE,
-    Place,
+    OUTCOMES,
     audit_record,
     decision_record,
     feedback_record,
@@ -58,13 +58,20 @@ def export(store: Store, folder: str | Path) -> Export:
     with store._lock:
         lengths = lengths_of(store)
     store._durable()
-    fold = Fold(store._components.load)
+    fold = Fold(store._components.load, store._ids.ring)
     lines = _Lines()
     jobs: dict[tuple[str, str], str] = {}
+    events = 0
     for tenant, length in lengths.items():
-        for event in store._journal.read(tenant, limit=length):
-            fold.apply(event)
-            lines.add(root / "events.jsonl", _raw(event))
+        begin = _snapshots.epoch_start(store._journal, fold, tenant)
+        for event in store._journal.read(tenant):
+            if event.sequence > length:
+                break
+            # Those before tell what was; the state goes by those behind.
+            if event.sequence > begin:
+                fold.apply(event)
+            events += 1
+            lines.add(root / "events.jsonl", _raw(store, event))
             _export_event(store, root, event, lines, jobs)
     lines.write()
     for (tenant, job), created in jobs.items():
@@ -73,9 +80,7 @@ def export(store: Store, folder: str | Path) -> Export:
         _write_json(root / "tenants" / tenant / "jobs" / job / "job.json", facts)
     for place, state in fold.capsules.items():
         _export_state(store, _capsule_folder(root, place), state, now_ms)
-    done = Export(
-        folder=str(root), events=sum(lengths.values()), sequences=lengths, capsules=len(fold.capsules)
-    )
+    done = Export(folder=str(root), events=events, sequences=lengths, capsules=len(fold.capsules))
     written = {"schema": _native.EVENT_SCHEMA, "capsa": _native.__version__}
     _write_json(root / "export.json", written | {"asOf": _learning.timestamp(now_ms)} | to_json(done))
     return done
@@ -94,19 +99,22 @@ def _export_event(
         if job and event.type == "created":
             jobs[event.stream, job] = _learning.timestamp(event.time_ms)
         return
-    folder = _capsule_folder(root, (event.stream, job, name))
+    place = (event.stream, job, name)
+    folder = _capsule_folder(root, place)
+    state = store._fold.capsules.get(place)
     if event.type in AUDITED:
         lines.add(folder / "audit.jsonl", to_json(audit_record(event)))
-    elif not event.erased and event.type == "decided":
-        lines.add(folder / "decision.jsonl", to_json(decision_record(event)))
-    elif not event.erased and event.type == "outcome_received":
-        lines.add(folder / "feedback.jsonl", to_json(feedback_record(event)))
+    elif state is not None and not event.erased and event.type == "decided":
+        lines.add(folder / "decision.jsonl", to_json(decision_record(state.native, event)))
+    elif state is not None and not event.erased and event.type in OUTCOMES:
+        lines.add(folder / "feedback.jsonl", to_json(feedback_record(store, state, event)))
     if event.type == "installed" and not event.erased:
         lines.add(folder / "evolution.jsonl", to_json(audit_record(event)))
         installed = cbor2.loads(event.payload)
         snapshots = folder / "snapshots"
         snapshots.mkdir(parents=True, exist_ok=True)
-        (snapshots / f"{installed['version']}.wasm").write_bytes(store._journal.blob(installed["digest"]))
+        if state is not None:
+            (snapshots / f"{installed['version']}.wasm").write_bytes(store._journal.blob(installed["digest"]))
 
 
 def _export_state(store: Store, folder: Path, state: CapsuleState, now_ms: int) -> None:
@@ -164,8 +172,8 @@ def _write_json(file: Path, value: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def _raw(event: Event) -> dict[str, Any]:
-    """An event as it stands in the journal; the names in its payload are those of the event format."""
+def _raw(store: Store, event: Event) -> dict[str, Any]:
+    """An event of the journal. What stands in its payload as numbers is shown by name."""
     return {
         "stream": event.stream,
         "sequence": event.sequence,
@@ -175,5 +183,17 @@ def _raw(event: Event) -> dict[str, Any]:
         "principal": event.principal,
         "path": event.path,
         "erased": event.erased,
-        "payload": None if event.erased else plain(cbor2.loads(event.payload)),
+        "payload": None if event.erased else plain(_named(store, event)),
     }
+
+
+def _named(store: Store, event: Event) -> Any:
+    job, _, name = event.path.partition("/")
+    state = store._fold.capsules.get((event.stream, job, name))
+    if state is None or event.schema == 1:
+        return cbor2.loads(event.payload)
+    if event.type == "decided":
+        return state.native.read_decision(event).record()
+    if event.type in OUTCOMES:
+        return state.native.read_outcome(event)
+    return cbor2.loads(event.payload)

@@ -62,8 +62,10 @@ class FeedbackRecord(msgspec.Struct, frozen=True, kw_only=True):
         sequence: The position in the journal, and the cursor of the next page.
         time: When, RFC 3339.
         principal: Who sent it.
-        decision_id: The decision; ``None`` for the explicit form.
-        status: As it was answered: ``applied``, ``pending``, ``late``, ``frozen`` or ``kept``.
+        decision_id: The decision; ``None`` for the explicit form, and where the decision's record is gone.
+        status: As it was answered: ``applied``, ``pending``, ``late``, ``frozen`` or ``kept``; ``expired`` where the
+            horizon passed and nothing was learned.
+        by_horizon: Whether nobody sent it: the horizon passed, and the declared outcome counts.
         reward: The reward, once it was known.
         metrics: The metrics of this post.
         credited: The options that were credited, by strategy; empty where nothing of ours was carried out.
@@ -78,6 +80,7 @@ class FeedbackRecord(msgspec.Struct, frozen=True, kw_only=True):
     principal: str
     decision_id: str | None
     status: str
+    by_horizon: bool
     reward: float | None
     metrics: dict[str, float]
     credited: dict[str, str]
@@ -113,23 +116,25 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one decision.
 
     Attributes:
-        decision: What was decided.
-        posts: Every feedback about it, in order.
+        decision: What was decided; ``None`` where its record is gone.
+        posts: Every feedback about it, in order, and what the horizon brought.
         status: What became of it: the status of the last post; ``pending`` while feedback or parts of it are
             awaited, ``expired`` where they were awaited in vain.
         reward: The reward, once it was known.
         metrics: All metrics that were sent.
         missing: Declared metrics that are awaited.
         learned_at: The sequence of the post that it was learned with; ``None`` where nothing was learned.
+        notes: Why less is told than there was.
     """
 
-    decision: DecisionRecord
+    decision: DecisionRecord | None
     posts: list[FeedbackRecord]
     status: str
     reward: float | None
     metrics: dict[str, float]
     missing: list[str]
     learned_at: int | None
+    notes: list[str]
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +157,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         decision_id: The decision.
         sequence: Its position in the journal.
-        learner_version: The learner version it was made at.
+        learner_version: The learner version it was made at; ``None`` where its record is gone.
         equal: Whether everything that was compared is the same, to the last bit; ``None`` where nothing could be.
         compared: What was compared: ``draw`` alone where the state of that time cannot be folded again.
         differences: What differs.
@@ -161,7 +166,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
 
     decision_id: str
     sequence: int
-    learner_version: int
+    learner_version: int | None
     equal: bool | None
     compared: list[str]
     differences: list[Difference]

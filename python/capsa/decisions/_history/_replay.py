@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import cbor2
-
 from capsa import _native
-from capsa.decisions import _feedback
-from capsa.decisions._fold import CapsuleState, Fold
+from capsa.decisions import _feedback, _snapshots
+from capsa.decisions._fold import CapsuleState, Fold, Place
+from capsa.decisions._history._json import plain
 from capsa.decisions._history._records import Difference, Rebuild, RebuiltCapsule, Replay
-from capsa.decisions._history._views import Place, decided_event, events_of, lengths_of
-from capsa.decisions._ids import decision_id as id_of
+from capsa.decisions._history._views import decided_event, events_of, lengths_of
 from capsa.journal import Event
 
 if TYPE_CHECKING:
@@ -26,14 +24,27 @@ def replay(store: Store, place: Place, decision_id: object) -> Replay:
         UnknownDecision: No decision of this capsule has this id, or it was erased.
         JournalMismatch: The journal cannot be folded.
     """
-    live = store._state(place)
-    nonce = _feedback.find(live, decision_id).decision.nonce
+    live, tenant = store._state(place), place[0]
+    about = _feedback.find(store._journal, live, tenant, decision_id, store._now_ms())
     store._durable()
-    decided = decided_event(store, place, nonce, decision_id)
-    decision = live.native.read_decision(decided.payload)
-    fold = Fold(store._components.load)
-    notes: list[str] = []
-    for event in events_of(store, place, 0):
+    decided, notes = decided_event(store, place, about, decision_id)
+    if decided is None:
+        return Replay(
+            decision_id=str(decision_id),
+            sequence=about.decision.sequence or 0,
+            learner_version=None,
+            equal=None,
+            compared=[],
+            differences=[],
+            notes=notes,
+        )
+    decision = live.native.read_decision(decided)
+    fold = Fold(store._components.load, store._ids.ring)
+    after = _start_before(store, fold, place, decided, decision.learner_version)
+    if after is None:
+        notes = ["the journal was cut after that time: only the draw can be compared"]
+        return _made_again(None, decided, decision, notes)
+    for event in events_of(store, place, after):
         state = fold.capsules.get(place)
         # What comes between that learner version and the record has changed the state since.
         if state is not None and state.native.learner_version >= decision.learner_version:
@@ -43,9 +54,24 @@ def replay(store: Store, place: Place, decision_id: object) -> Replay:
         if not event.erased:
             fold.apply(event)
         elif event.type != "decided":
-            notes.append(f"event {event.sequence} was erased: the state of that time cannot be folded again")
+            notes = [f"event {event.sequence} was erased: the state of that time cannot be folded again"]
             break
     return _made_again(None if notes else fold.capsules.get(place), decided, decision, notes)
+
+
+def _start_before(store: Store, fold: Fold, place: Place, decided: Event, learner_version: int) -> int | None:
+    """Brings a fold to the newest snapshot before a decision's learner version.
+
+    Gives the sequence from after which events are to be folded; ``None`` where nothing to begin with is left.
+    """
+    journal, tenant = store._journal, place[0]
+    for event, sealed in reversed(_snapshots.all_sealed(journal, tenant)):
+        if event.sequence < decided.sequence and _snapshots.load(journal, fold, event, sealed):
+            state = fold.capsules.get(place)
+            if state is None or state.native.learner_version <= learner_version:
+                return event.sequence
+            fold.forget(tenant)
+    return 0 if journal.first(tenant) == 1 else None
 
 
 def _made_again(
@@ -62,9 +88,9 @@ def _made_again(
     if state is not None:
         compared += ["choices", "propensity", "probabilities", "record"]
         again = _native.decide_again(state.native, decision, event.time_ms)
-        differences += _record_differences(event.payload, again.payload)
+        differences += _record_differences(decision.record(), again.record())
     return Replay(
-        decision_id=id_of(decision.nonce),
+        decision_id=decision.id or "",
         sequence=event.sequence,
         learner_version=decision.learner_version,
         equal=not differences if compared else None,
@@ -74,20 +100,17 @@ def _made_again(
     )
 
 
-def _record_differences(recorded: bytes, again: bytes) -> list[Difference]:
-    """What two payloads of ``decided`` say differently."""
-    if recorded == again:
-        return []
-    one, other = cbor2.loads(recorded), cbor2.loads(again) if again else {}
+def _record_differences(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
+    """What two records say differently."""
     return [
-        Difference(what=name, recorded=one.get(name), again=other.get(name))
-        for name in sorted(one.keys() | other.keys())
-        if one.get(name) != other.get(name)
-    ] or [Difference(what="record", recorded=recorded.hex(), again=again.hex())]
+        Difference(what=name, recorded=plain(value), again=plain(other[name]))
+        for name, value in one.items()
+        if other[name] != value
+    ]
 
 
 def rebuild(store: Store) -> Rebuild:
-    """Folds the whole journal again, and compares it with the live state.
+    """Folds the journal again from where its epoch begins, and compares it with the live state.
 
     Raises:
         JournalMismatch: The journal cannot be folded.
@@ -100,10 +123,13 @@ def rebuild(store: Store) -> Rebuild:
         lengths = lengths_of(store)
         live = {place: _seen(state, now_ms) for place, state in store._fold.capsules.items()}
     store._durable()
-    fold = Fold(store._components.load)
+    fold = Fold(store._components.load, store._ids.ring)
     events = 0
     for tenant, length in lengths.items():
-        for event in store._journal.read(tenant, limit=length):
+        begin = _snapshots.epoch_start(store._journal, fold, tenant)
+        for event in store._journal.read(tenant, begin):
+            if event.sequence > length:
+                break
             fold.apply(event)
             events += 1
     again = {place: _seen(state, now_ms) for place, state in fold.capsules.items()}
@@ -116,7 +142,6 @@ def rebuild(store: Store) -> Rebuild:
 def _seen(state: CapsuleState, now_ms: int) -> dict[str, Any]:
     """What two folds of the same events have in common."""
     native = state.native
-    pending, expired = state.ledger.waiting(now_ms)
     return {
         "state_hash": native.state_hash,
         "capsule_version": native.version,
@@ -125,9 +150,7 @@ def _seen(state: CapsuleState, now_ms: int) -> dict[str, Any]:
         "learning_version": state.learning_version,
         "overrides": json.loads(native.overrides),
         "overridden": state.changed,
-        "counts": native.counts(),
-        "pending": pending,
-        "expired": expired,
+        "counts": native.counts(now_ms),
     }
 
 

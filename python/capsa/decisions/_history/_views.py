@@ -7,40 +7,44 @@ after it, and nothing before a cursor is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cbor2
 
 from capsa.decisions import _feedback, _learning
-from capsa.decisions._fold import CapsuleState
+from capsa.decisions._fold import CapsuleState, Place
 from capsa.decisions._history._json import plain
 from capsa.decisions._history._records import AuditRecord, DecisionRecord, FeedbackRecord, Story
-from capsa.decisions._ids import decision_id as id_of
 from capsa.decisions._ids import unknown_decision
-from capsa.errors import InvalidField, UnknownTenant, shown
+from capsa.decisions._ledger import DECIDED, GRACE_MS, event_at
+from capsa.errors import InvalidField, shown
 from capsa.journal import EVENT_TYPES, Event
 
 if TYPE_CHECKING:
+    from capsa._native import Capsule as NativeCapsule
+    from capsa.decisions._feedback import Subject
     from capsa.decisions._store import Store
-
-Place = tuple[str, str, str]
 
 #: Most rows in one page.
 MAX_PAGE: Final = 1000
 #: What people and gates caused: every type but those of single decisions and of the store's own keeping.
 AUDITED: Final = EVENT_TYPES - {"decided", "outcome_received", "horizon_passed", "snapshot_sealed"}
+#: What is told about a decision after it was made.
+OUTCOMES: Final = frozenset({"outcome_received", "horizon_passed"})
 
 
 def decisions(store: Store, place: Place, after: int, limit: int) -> list[DecisionRecord]:
     """A page of a capsule's decisions. What was erased is not in it."""
-    return [decision_record(event) for event in _page(store, place, {"decided"}, after, limit)]
+    native = store._state(place).native
+    return [decision_record(native, event) for event in _page(store, place, {"decided"}, after, limit)]
 
 
 def feedback_log(store: Store, place: Place, after: int, limit: int) -> list[FeedbackRecord]:
     """A page of the feedback of a capsule. What was erased is not in it."""
-    return [feedback_record(event) for event in _page(store, place, {"outcome_received"}, after, limit)]
+    state = store._state(place)
+    return [feedback_record(store, state, event) for event in _page(store, place, OUTCOMES, after, limit)]
 
 
 def audit(store: Store, tenant: str, after: int, limit: int) -> list[AuditRecord]:
@@ -51,12 +55,7 @@ def audit(store: Store, tenant: str, after: int, limit: int) -> list[AuditRecord
     """
     store._check_usable()
     _check_page(after, limit)
-    if tenant not in store._journal.streams():
-        raise UnknownTenant(
-            f"no tenant {shown(tenant)!r}",
-            value=shown(tenant),
-            remedy="a tenant exists from its first install on",
-        )
+    store._check_tenant(tenant)
     store._durable()
     found = (event for event in store._journal.read(tenant, after) if event.type in AUDITED)
     return [audit_record(event) for event in islice(found, limit)]
@@ -66,60 +65,89 @@ def story(store: Store, place: Place, decision_id: object) -> Story:
     """Everything about one decision.
 
     Raises:
-        UnknownDecision: No decision of this capsule has this id, or it was erased.
+        UnknownDecision: No decision of this capsule has this id, or it was erased or cut off.
     """
-    state = store._state(place)
-    nonce = _feedback.find(state, decision_id).decision.nonce
+    state, tenant = store._state(place), place[0]
+    about = _feedback.find(store._journal, state, tenant, decision_id, store._now_ms())
     store._durable()
-    decided = decided_event(store, place, nonce, decision_id)
-    posts = [
-        feedback_record(event)
-        for event in events_of(store, place, decided.sequence)
-        if event.type == "outcome_received"
-        and nonce in event.payload
-        and cbor2.loads(event.payload).get("id") == nonce
+    decided, notes = decided_event(store, place, about, decision_id)
+    posts = [feedback_record(store, state, event) for event in _posts(store, place, about)]
+    return _told(state, about, decided, posts, notes, store._now_ms())
+
+
+def _posts(store: Store, place: Place, about: Subject) -> list[Event]:
+    """The outcomes of a decision, in order."""
+    journal, tenant = store._journal, place[0]
+    if store._now_ms() <= about.deadline_ms + GRACE_MS:
+        claimed = {at for key, at in journal.claims(tenant, about.nonce) if key[16:] != DECIDED}
+        found = [event_at(journal, tenant, at) for at in sorted(claimed)]
+        return [event for event in found if event and event.type in OUTCOMES and not event.erased]
+    # By now the journal may have forgotten which they are.
+    native = store._state(place).native
+    return [
+        event
+        for event in events_of(store, place, about.decision.sequence or 0)
+        if event.type in OUTCOMES
+        # Before it is decoded: most are of another decision.
+        and about.nonce in event.payload
+        and _outcome(native, event)["id"] == about.nonce
     ]
-    return _told(state, decided, posts, store._now_ms())
 
 
-def _told(state: CapsuleState, decided: Event, posts: list[FeedbackRecord], now_ms: int) -> Story:
-    decision = decision_record(decided)
+def _told(
+    state: CapsuleState,
+    about: Subject,
+    decided: Event | None,
+    posts: list[FeedbackRecord],
+    notes: list[str],
+    now_ms: int,
+) -> Story:
     metrics = {name: value for post in posts for name, value in post.metrics.items()}
     status = posts[-1].status if posts else "pending"
     missing: list[str] = []
     if status == "pending":
         missing = [name for name in state.native.declared_metrics or [] if name not in metrics]
-        if now_ms > cbor2.loads(decided.payload)["deadline_ms"]:
+        if now_ms > about.deadline_ms:
             status = "expired"
     rewards = [post.reward for post in posts if post.reward is not None]
     learned = [post.sequence for post in posts if post.status == "applied"]
     return Story(
-        decision=decision,
+        decision=None if decided is None else decision_record(state.native, decided),
         posts=posts,
         status=status,
         reward=rewards[-1] if rewards else None,
         metrics=metrics,
         missing=missing,
         learned_at=learned[0] if learned else None,
+        notes=notes,
     )
 
 
-def decided_event(store: Store, place: Place, nonce: bytes, decision_id: object) -> Event:
-    """The event of a decision.
+def decided_event(
+    store: Store, place: Place, about: Subject, decision_id: object
+) -> tuple[Event | None, list[str]]:
+    """The event of a decision; where it is gone, why.
 
     Raises:
         UnknownDecision: It was erased.
     """
-    for event in events_of(store, place, 0):
-        # The bytes are looked for before the event is decoded: of most events nothing else is needed.
-        if event.type == "decided" and nonce in event.payload and cbor2.loads(event.payload)["id"] == nonce:
-            return event
-    raise unknown_decision(decision_id)
+    sequence = about.decision.sequence
+    assert sequence is not None
+    tenant, job, capsule = place
+    event = event_at(store._journal, tenant, sequence)
+    if event is not None and event.erased:
+        raise unknown_decision(decision_id)
+    # Another event may stand there since.
+    recorded = event is not None and event.type == "decided" and event.path == f"{job}/{capsule}"
+    if event is None or not recorded or about.nonce not in event.payload:
+        return None, ["decision not recorded: the process ended before its record was on disk"]
+    return event, []
 
 
-def decision_record(event: Event) -> DecisionRecord:
-    recorded = cbor2.loads(event.payload)
-    suggested = recorded.get("suggested")
+def decision_record(native: NativeCapsule, event: Event) -> DecisionRecord:
+    decision = native.read_decision(event)
+    recorded = decision.record()
+    suggested = recorded["suggested"]
     if suggested is not None:
         suggested = {
             "choices": suggested["options"],
@@ -131,7 +159,7 @@ def decision_record(event: Event) -> DecisionRecord:
         sequence=event.sequence,
         time=_learning.timestamp(event.time_ms),
         principal=event.principal,
-        decision_id=id_of(recorded["id"]),
+        decision_id=decision.id or "",
         capsule_version=recorded["capsule_version"],
         learner_version=recorded["learner_version"],
         mode=recorded["mode"],
@@ -139,14 +167,14 @@ def decision_record(event: Event) -> DecisionRecord:
         context_key_from=recorded["key_from"],
         choices=recorded["options"],
         propensity=recorded["propensity"],
-        probabilities=recorded.get("probabilities"),
+        probabilities=recorded["probabilities"],
         reason=recorded["reason"],
-        allowed=recorded.get("allowed"),
-        current=recorded.get("current"),
+        allowed=recorded["allowed"],
+        current=recorded["current"],
         baseline=recorded["baseline"],
         suggested=suggested,
-        unknown=recorded.get("unknown") or [],
-        other=recorded.get("other") or {},
+        unknown=recorded["unknown"] or [],
+        other=recorded["other"] or {},
         deadline=_deadline(recorded["deadline_ms"]),
     )
 
@@ -159,23 +187,40 @@ def _deadline(time_ms: int) -> str:
         return "9999-12-31T23:59:59.999Z"
 
 
-def feedback_record(event: Event) -> FeedbackRecord:
-    recorded = cbor2.loads(event.payload)
-    nonce, delay_ms = recorded.get("id"), recorded.get("delay_ms")
+def _outcome(native: NativeCapsule, event: Event) -> dict[str, Any]:
+    return native.read_outcome(event)
+
+
+def feedback_record(store: Store, state: CapsuleState, event: Event) -> FeedbackRecord:
+    recorded = _outcome(state.native, event)
+    delay_ms = recorded["delay_ms"]
     return FeedbackRecord(
         sequence=event.sequence,
         time=_learning.timestamp(event.time_ms),
         principal=event.principal,
-        decision_id=None if nonce is None else id_of(nonce),
+        decision_id=_id_of(store, state, event.stream, recorded),
         status=recorded["status"],
-        reward=recorded.get("reward"),
+        by_horizon=event.type == "horizon_passed",
+        reward=recorded["reward"],
         metrics=recorded["metrics"],
         credited=recorded["made"],
-        taken=recorded.get("taken"),
+        taken=recorded["taken"],
         context_key=recorded["key"],
         capsule_version=recorded["capsule_version"],
         delay_seconds=None if delay_ms is None else delay_ms / 1000,
     )
+
+
+def _id_of(store: Store, state: CapsuleState, stream: str, outcome: Mapping[str, Any]) -> str | None:
+    """The id of the decision that an outcome is about, from the decision's own record."""
+    journal, nonce, sequence = store._journal, outcome["id"], outcome["decided_at"]
+    if nonce is not None and sequence is None:
+        # Schema 1 did not say where it stands.
+        sequence = next((at for _, at in journal.claims(stream, nonce + DECIDED)), None)
+    event = None if nonce is None or sequence is None else event_at(journal, stream, sequence)
+    if event is None or event.type != "decided" or nonce not in event.payload:
+        return None
+    return state.native.read_decision(event).id
 
 
 def audit_record(event: Event) -> AuditRecord:

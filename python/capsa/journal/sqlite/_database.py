@@ -17,11 +17,10 @@ from capsa.errors import NotAStore, StoreBusy, StoreTooNew, StoreUnsupported
 from capsa.journal._errors import damaged, unwritable
 from capsa.journal._event import Event
 from capsa.journal._verify import Stored
-from capsa.journal.sqlite._folder import StoreFolder
+from capsa.journal.sqlite._folder import DATABASE, StoreFolder
+from capsa.journal.sqlite._tables import FORMAT, SEQUENCE_BITS, STORED, migrate
 from capsa.journal.sqlite._wal import refuse_damaged_log
 
-#: The format of the tables (``PRAGMA user_version``). A later one migrates this one when it opens it.
-FORMAT: Final = 1
 #: What a commit waits for: the disk. A test shows that anything less is noticed.
 SYNCHRONOUS = "FULL"
 #: How long another program's lock on the file is waited for.
@@ -36,32 +35,14 @@ _IDLE_READERS: Final = 4
 _PAGE_BYTES: Final = 8192
 #: The log's file is cut to this after it was moved into the database.
 _LOG_BYTES: Final = 16 * 1024 * 1024
-#: The number of an event in its table: its stream's number, and its sequence in the lower bits.
-SEQUENCE_BITS: Final = 40
-
-_TABLES: Final = """
-CREATE TABLE stream (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
-  length INTEGER NOT NULL, head BLOB NOT NULL) STRICT;
-CREATE TABLE origin (id INTEGER PRIMARY KEY, schema INTEGER NOT NULL, type TEXT NOT NULL,
-  principal TEXT NOT NULL, path TEXT NOT NULL, UNIQUE (path, type, principal, schema)) STRICT;
-CREATE TABLE event (id INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, origin INTEGER NOT NULL,
-  checksum INTEGER NOT NULL, salt BLOB, payload BLOB, digest BLOB) STRICT;
-CREATE TABLE blob (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, data BLOB NOT NULL) STRICT;
-CREATE TABLE checkpoint (number INTEGER PRIMARY KEY, body BLOB NOT NULL, signature BLOB NOT NULL) STRICT;
-"""
 # LEFT: an origin that is gone must not take its events with it.
 _READ: Final = """
 SELECT e.id, e.time_ms, e.payload, o.schema, o.type, o.principal, o.path
 FROM event e LEFT JOIN origin o ON o.id = e.origin WHERE e.id > ? AND e.id <= ? ORDER BY e.id"""
-_READ_STORED: Final = """
-SELECT e.id, e.time_ms, coalesce(o.schema, 0), coalesce(o.type, ''), coalesce(o.principal, ''),
-  coalesce(o.path, ''), e.checksum, e.salt, e.payload, e.digest
-FROM event e LEFT JOIN origin o ON o.id = e.origin WHERE e.id >= ? AND e.id < ? ORDER BY e.id"""
-
 #: Every question whose cost must not grow with the number of events; a test looks at their plans.
 QUESTIONS: Final = {
     "read": _READ,
-    "stored": _READ_STORED,
+    "stored": STORED,
     "blob": "SELECT data FROM blob WHERE digest = ?",
     "origin": "SELECT id FROM origin WHERE path = ? AND type = ? AND principal = ? AND schema = ?",
     "next stream": "SELECT id FROM event WHERE id >= ? ORDER BY id LIMIT 1",
@@ -69,21 +50,33 @@ QUESTIONS: Final = {
     "event": "SELECT salt, payload FROM event WHERE id = ?",
     "grow": "UPDATE stream SET length = ?, head = ? WHERE id = ?",
     "last checkpoint": "SELECT number, body FROM checkpoint ORDER BY number DESC LIMIT 1",
+    "first": "SELECT first FROM stream WHERE id = ?",
     "checkpoints": "SELECT number, body, signature FROM checkpoint WHERE number > ? ORDER BY number",
 }
 
-#: Values of an event in its table, in order.
-EVENT_COLUMNS: Final = 6
 # Each statement gives the interpreter away once, and takes it back: after up to 5 ms, where another thread
 # computes. So a group is a few statements, not one a row.
-_INSERTS: Final = [
-    (
-        rows,
-        "INSERT INTO event (id, time_ms, origin, checksum, salt, payload) VALUES "  # noqa: S608 - all ours
-        + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows),
-    )
-    for rows in (256, 64, 16, 4, 1)
-]
+_ROWS: Final = (256, 64, 16, 4, 1)
+
+
+class Insert:
+    """Adds rows to a table: the values of one after the other, in few statements."""
+
+    def __init__(self, table: str, *columns: str) -> None:
+        marks = f"({', '.join('?' * len(columns))})"
+        head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 - all ours
+        self._statements = [(rows * len(columns), head + ", ".join([marks] * rows)) for rows in _ROWS]
+
+    def __call__(self, connection: sqlite3.Connection, values: Sequence[Any]) -> None:
+        """Adds as many rows as there are values for."""
+        at = 0
+        for step, statement in self._statements:
+            while len(values) - at >= step:
+                connection.execute(statement, values[at : at + step])
+                at += step
+
+
+insert_events = Insert("event", "id", "time_ms", "origin", "checksum", "salt", "payload")
 
 
 #: What asking a broken database may raise.
@@ -97,6 +90,7 @@ class StreamRow(NamedTuple):
     name: str
     length: int
     head: bytes
+    first: int = 1
 
 
 @contextmanager
@@ -108,8 +102,10 @@ def translated(path: Path) -> Iterator[None]:
         raise unwritable(path, error) from error
 
 
-def open_database(folder: StoreFolder) -> sqlite3.Connection:
-    """The connection that writes; the tables are made where there are none.
+def open_database(folder: StoreFolder) -> tuple[sqlite3.Connection, int | None]:
+    """The connection that writes, and the format that the tables had, if that was an older one.
+
+    The tables are made where there are none.
 
     Raises:
         StoreTooNew: A newer version made the tables.
@@ -136,30 +132,22 @@ def open_database(folder: StoreFolder) -> sqlite3.Connection:
             check_same_thread=False,
         )
         try:
-            _prepare(folder, connection)
+            migrated_from = _prepare(folder, connection)
         except BaseException:
             connection.close()
             raise
-    return connection
+    return connection, migrated_from
 
 
-def _prepare(folder: StoreFolder, connection: sqlite3.Connection) -> None:
-    [found] = connection.execute("PRAGMA user_version").fetchone()
+def _prepare(folder: StoreFolder, connection: sqlite3.Connection) -> int | None:
+    found = format_of(connection)
     [application] = connection.execute("PRAGMA application_id").fetchone()
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     new = not (found or application or tables)
     if new:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-    if not new and application != _APPLICATION:
-        raise NotAStore(
-            f"{folder.database} is not a database of Capsa", remedy="name an empty or a new folder"
-        )
-    if found > FORMAT:
-        raise StoreTooNew(
-            f"the store {folder.path} has format {found}; this version knows formats up to {FORMAT}",
-            value=str(found),
-            remedy="open it with the version of Capsa that wrote it, or a newer one",
-        )
+    if not new:
+        check_format(folder.path, connection)
     for pragma in (
         f"synchronous = {SYNCHRONOUS}",
         f"journal_size_limit = {_LOG_BYTES}",
@@ -172,10 +160,9 @@ def _prepare(folder: StoreFolder, connection: sqlite3.Connection) -> None:
     [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreUnsupported(f"SQLite keeps no write-ahead log in {folder.path}", value=mode)
-    if new:
+    if found < FORMAT:
         connection.execute("BEGIN IMMEDIATE")
-        for statement in _TABLES.strip().split(";"):
-            connection.execute(statement)
+        migrate(connection, found)
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.execute("COMMIT")
@@ -184,6 +171,27 @@ def _prepare(folder: StoreFolder, connection: sqlite3.Connection) -> None:
     [busy, _, _] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
         raise StoreBusy(f"another program uses {folder.database}", remedy="end it, then open the store again")
+    return None if new or found == FORMAT else found
+
+
+def check_format(folder: Path, connection: sqlite3.Connection) -> int:
+    """The format of a database that is ours.
+
+    Raises:
+        NotAStore: Somebody else made it.
+        StoreTooNew: A newer version did.
+    """
+    [application] = connection.execute("PRAGMA application_id").fetchone()
+    found = format_of(connection)
+    if application != _APPLICATION:
+        raise NotAStore(f"{folder / DATABASE} is not a database of Capsa", remedy="name another folder")
+    if found > FORMAT:
+        raise StoreTooNew(
+            f"the store {folder} has format {found}; this version knows formats up to {FORMAT}",
+            value=str(found),
+            remedy="open it with the version of Capsa that wrote it, or a newer one",
+        )
+    return found
 
 
 def typed(row: Sequence[Any], *types: type) -> Sequence[Any]:
@@ -195,8 +203,16 @@ def typed(row: Sequence[Any], *types: type) -> Sequence[Any]:
 
 def streams(connection: sqlite3.Connection) -> list[StreamRow]:
     """All streams, in the order of their numbers."""
-    rows = connection.execute("SELECT id, name, length, head FROM stream ORDER BY id")
-    return [StreamRow(*typed(row, int, str, int, bytes)) for row in rows]
+    # A store that is only looked at may have an older format.
+    first = "first" if format_of(connection) > 1 else "1"
+    rows = connection.execute(f"SELECT id, name, length, head, {first} FROM stream ORDER BY id")  # noqa: S608
+    return [StreamRow(*typed(row, int, str, int, bytes, int)) for row in rows]
+
+
+def format_of(connection: sqlite3.Connection) -> int:
+    """The format of the tables."""
+    [found] = connection.execute("PRAGMA user_version").fetchone()
+    return int(found)
 
 
 def last_checkpoint(connection: sqlite3.Connection) -> tuple[int, bytes] | None:
@@ -226,20 +242,10 @@ def origin(connection: sqlite3.Connection, schema: int, type_: str, principal: s
     return row.lastrowid
 
 
-def insert_events(connection: sqlite3.Connection, values: Sequence[Any]) -> None:
-    """Adds events: `EVENT_COLUMNS` values each, one after the other."""
-    at = 0
-    for rows, statement in _INSERTS:
-        step = rows * EVENT_COLUMNS
-        while len(values) - at >= step:
-            connection.execute(statement, values[at : at + step])
-            at += step
-
-
 def read_events(
     connection: sqlite3.Connection, folder: Path, stream_id: int, stream: str, after: int, count: int
 ) -> list[Event]:
-    """The `count` events of a stream from after a sequence.
+    """The `count` events of a stream from after a sequence; fewer where it is being cut behind that.
 
     Raises:
         StoreDamaged: They are not all there.
@@ -247,6 +253,9 @@ def read_events(
     base = stream_id << SEQUENCE_BITS
     rows = connection.execute(QUESTIONS["read"], (base + after, base + after + count)).fetchall()
     if len(rows) != count:
+        cut = _cut_behind(connection, stream_id, after)
+        if cut:
+            return read_events(connection, folder, stream_id, stream, cut, max(0, after + count - cut))
         what = (
             f"{count - len(rows)} of events {after + 1} to {after + count} of stream {stream!r} are missing"
         )
@@ -273,10 +282,21 @@ def read_events(
     ]
 
 
-def read_stored(connection: sqlite3.Connection, stream_id: int) -> Iterator[Stored]:
-    """Everything of a stream, for verifying."""
+def _cut_behind(connection: sqlite3.Connection, stream_id: int, after: int) -> int | None:
+    """The last sequence that was cut off, where that is behind another one."""
+    if format_of(connection) == 1:
+        return None
+    row = connection.execute(QUESTIONS["first"], (stream_id,)).fetchone()
+    if row is None:
+        return None
+    [first] = typed(row, int)
+    return first - 1 if first - 1 > after else None
+
+
+def read_stored(connection: sqlite3.Connection, stream_id: int, first: int = 0) -> Iterator[Stored]:
+    """Everything of a stream from a sequence on, for verifying."""
     base = stream_id << SEQUENCE_BITS
-    for row in connection.execute(QUESTIONS["stored"], (base, base + (1 << SEQUENCE_BITS))):
+    for row in connection.execute(QUESTIONS["stored"], (base + first, base + (1 << SEQUENCE_BITS))):
         yield Stored(row[0] - base, *row[1:])
 
 
@@ -327,6 +347,22 @@ class Readers:
                 self._idle.append(connection)
                 if self._closed or len(self._idle) > _IDLE_READERS:
                     self._drop()
+
+    def ask(self, question: str, values: Sequence[Any]) -> list[Any]:
+        """All answers to one question. As with `connection`, in half the time."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            with self.connection() as connection:
+                return connection.execute(question, values).fetchall()
+        try:
+            return connection.execute(question, values).fetchall()
+        except BROKEN as error:
+            raise unwritable(self._folder, error) from error
+        finally:
+            self._idle.append(connection)
+            if self._closed or len(self._idle) > _IDLE_READERS:
+                self._drop()
 
     def close(self) -> None:
         """Closes those that nobody uses; the others follow when they come back."""

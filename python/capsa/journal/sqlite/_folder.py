@@ -2,7 +2,7 @@
 
 ```text
 store.sqlite    the events (beside it, while it is open, SQLite's own -wal and -shm)
-keys/           what must stay secret; part of a backup
+keys/           what must stay secret; part of a backup, if it is asked for
 cache/          compiled components; may be deleted
 lock            held while the store is open; says by which process
 ```
@@ -140,6 +140,22 @@ class StoreFolder:
             os.close(lock)
             raise
         return lock
+
+
+def holder(folder: Path) -> str | None:
+    """The number of the process that has a store open; ``None`` where nobody has."""
+    try:
+        opened = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        # Shared, and given back at once: no more is needed to see that somebody has it.
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(opened, 32, 0).decode(errors="replace").strip() or "of unknown number"
+    finally:
+        os.close(opened)
+    return None
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import atexit
-import ctypes
-import os
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from capsa.errors import CapsaError, StoreClosed, StoreDamaged, StoreForked
-from capsa.journal import _chain
-from capsa.journal._checkpoint import Checkpoint, decode, digest_of, sign
-from capsa.journal._errors import damaged, unknown_blob, unknown_event, unwritable
+from capsa.errors import StoreDamaged, StoreUnwritable
+from capsa.journal import _chain, _claims
+from capsa.journal._checkpoint import Checkpoint, decode
+from capsa.journal._errors import damaged, unknown_blob, unknown_event
 from capsa.journal._event import Event
 from capsa.journal._interface import FOLLOW_EVENTS, MAX_BLOB_BYTES
 from capsa.journal._verify import Fault
-from capsa.journal.sqlite import _database, _keys
-from capsa.journal.sqlite._folder import StoreFolder
+from capsa.journal.sqlite import _blobs, _database, _index, _keys
+from capsa.journal.sqlite._backup import Backup, Progress, backup_open
+from capsa.journal.sqlite._opened import OpenStore
+from capsa.journal.sqlite._tables import SEQUENCE_BITS
 from capsa.journal.sqlite._verify import verify_database
-from capsa.journal.sqlite._writer import Stream, Writer, again
+from capsa.journal.sqlite._writer import Stream, again
 
 #: Events that are read at once. Between pages no transaction is open, so that the log can be used again.
 _PAGE_EVENTS: Final = 1000
 
-#: Those that are open. One that nobody refers to any more still has events to write, and holds its lock.
-_OPEN: set[SqliteJournal] = set()
 
-
-class SqliteJournal:
+class SqliteJournal(OpenStore):
     """Events in a folder on disk, one stream per tenant. Safe to use from many threads, not after a fork.
 
     What it does is in `Journal`; files, format and recovery are in docs/journal.md.
@@ -51,60 +44,22 @@ class SqliteJournal:
 
     persistent: Final = True
 
-    def __init__(self, folder: str | Path) -> None:
-        self._folder = StoreFolder(Path(folder))
-        #: Why it cannot be used at all: it was closed, or opened before a fork.
-        self._ended: CapsaError | None = None
-        self._closing = threading.Lock()
-        try:
-            if self._folder.new:
-                _keys.make_key(self._folder.keys)
-            connection = _database.open_database(self._folder)
-            try:
-                with _database.translated(self._folder.path):
-                    last = _database.last_checkpoint(connection)
-                    #: Number and digest of the last checkpoint. The writing thread's own.
-                    self._sealed = (last[0], digest_of(last[1])) if last else (0, _chain.NO_HEAD)
-                    self._writer = Writer(connection, self._folder.path)
-            except BaseException:
-                connection.close()
-                raise
-        except OSError as error:
-            self._folder.release()
-            raise unwritable(self._folder.path, error) from error
-        except BaseException:
-            self._folder.release()
-            raise
-        self._readers = _database.Readers(self._folder)
-        _OPEN.add(self)
-
-    @property
-    def folder(self) -> Path:
-        """The store's folder."""
-        return self._folder.path
-
-    @property
-    def keys(self) -> Path:
-        """The folder for what must stay secret."""
-        return self._folder.keys
-
-    @property
-    def cache(self) -> Path:
-        """The folder for what can be made again."""
-        return self._folder.cache
-
-    @cached_property
-    def public_key(self) -> bytes:
-        """As in `Journal`."""
-        return _keys.public_key(self._folder.keys)
-
     def append(
-        self, stream: str, type_: str, time_ms: int, principal: str, path: str, payload: bytes
+        self,
+        stream: str,
+        type_: str,
+        time_ms: int,
+        principal: str,
+        path: str,
+        payload: bytes,
+        *,
+        once: Sequence[bytes] = (),
+        due_ms: int | None = None,
     ) -> Event:
         """As in `Journal`."""
         if self._ended is not None:
             raise again(self._ended)
-        return self._writer.append(stream, type_, time_ms, principal, path, payload)
+        return self._writer.append(stream, type_, time_ms, principal, path, payload, once, due_ms)
 
     def wait(self, event: Event) -> None:
         """As in `Journal`."""
@@ -122,6 +77,7 @@ class SqliteJournal:
         found = self._writer.stream(stream)
         if found is None:
             return iter(())
+        after = max(after, found.first - 1)
         last = found.durable if limit is None else min(found.durable, after + limit)
         return self._pages(found, after, last)
 
@@ -153,7 +109,96 @@ class SqliteJournal:
         self._check_open()
         return sorted(stream.name for stream in self._writer.streams())
 
-    def put_blob(self, digest: str, data: bytes) -> None:
+    def durable(self, stream: str) -> int:
+        """As in `Journal`."""
+        self._check_open()
+        found = self._writer.stream(stream)
+        return found.durable if found else 0
+
+    def claims(self, stream: str, prefix: bytes) -> list[tuple[bytes, int]]:
+        """As in `Journal`."""
+        if self._ended is not None:
+            raise again(self._ended)
+        _claims.checked_prefix(prefix)
+        found = self._writer.stream(stream)
+        if found is None:
+            return []
+        try:
+            rows = self._readers.ask(_index.QUESTIONS["claims"], (prefix, _claims.behind(prefix)))
+        except StoreDamaged as error:
+            self._writer.fail(error)
+            raise
+        return _index.claims(rows, found.id) if rows else []
+
+    def claim(self, stream: str, sequence: int, keys: Sequence[bytes]) -> None:
+        """Adds keys that count once to an event that is there, durably: for stores of an older kind of events.
+
+        Raises:
+            UnknownEvent: It is not there.
+            StoreDamaged: A key is taken.
+        """
+        self._check_open()
+        checked = _claims.checked(keys)
+
+        def claim(connection: sqlite3.Connection) -> None:
+            found = self._present(stream, sequence)
+            at = (found.id << SEQUENCE_BITS) + sequence
+            _index.insert_once(
+                connection, self._folder.path, [value for key in checked for value in (key, at)]
+            )
+
+        self._writer.run(claim)
+
+    def release(self, before: bytes) -> int:
+        """As in `Journal`."""
+        self._check_open()
+        return self._in_steps(lambda connection: _index.release(connection, before))
+
+    def due(self, until_ms: int, limit: int) -> list[tuple[int, Event]]:
+        """As in `Journal`."""
+        found: list[tuple[int, Event]] = []
+        gone: list[tuple[int, int]] = []
+        after = (-1, 0)
+        while len(found) < limit:
+            wanted = limit - len(found)
+            with self._reading() as connection:
+                rows = _index.due(connection, after, until_ms, wanted)
+                # Behind the question: the stream of what is written has its number.
+                streams = {stream.id: stream for stream in self._writer.streams()}
+                for row in rows:
+                    after = row.at_ms, row.number
+                    stream = streams.get(row.stream_id)
+                    if stream is not None and row.sequence < stream.first:
+                        gone.append(after)
+                    else:
+                        found.append(
+                            (row.at_ms, row.event(self._folder.path, stream.name if stream else None))
+                        )
+            if len(rows) < wanted:
+                break
+        if gone:
+            # Of events that were cut off. A journal that has failed can still be read.
+            with suppress(StoreUnwritable):
+                self._writer.post(lambda connection: _index.settle(connection, gone))
+        return found
+
+    def settle(self, rows: Sequence[tuple[int, str, int]]) -> None:
+        """As in `Journal`."""
+        self._check_open()
+        settled = list(rows)
+
+        def settle(connection: sqlite3.Connection) -> None:
+            known = [(at_ms, self._writer.stream(stream), sequence) for at_ms, stream, sequence in settled]
+            places = [
+                (at_ms, (of.id << SEQUENCE_BITS) + sequence)
+                for at_ms, of, sequence in known
+                if of is not None
+            ]
+            _index.settle(connection, places)
+
+        self._writer.post(settle)
+
+    def put_blob(self, digest: str, data: bytes, *, wait: bool = True) -> None:
         """As in `Journal`."""
         self._check_open()
         if len(data) > MAX_BLOB_BYTES:
@@ -161,9 +206,22 @@ class SqliteJournal:
         _chain.check_digest(digest, data)
 
         def put(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR IGNORE INTO blob (digest, data) VALUES (?, ?)", (digest, data))
+            _blobs.put(connection, digest, data)
 
-        self._writer.run(put, len(data))
+        if wait:
+            self._writer.run(put, len(data))
+        else:
+            self._writer.post(put, len(data))
+
+    def drop_blobs(self, keep: Collection[str]) -> int:
+        """As in `Journal`."""
+        self._check_open()
+        kept = frozenset(keep)
+        # In the writing thread: it sees those that were queued before, too.
+        steps = self._writer.run(lambda connection: _blobs.to_drop(connection, kept))
+        for step in steps:
+            self._writer.run(lambda connection, step=step: _blobs.drop(connection, step))  # type: ignore[misc]
+        return sum(map(len, steps))
 
     def blob(self, digest: str) -> bytes:
         """As in `Journal`."""
@@ -187,21 +245,7 @@ class SqliteJournal:
         """
         self._check_open()
         key = _keys.private_key(self._folder.keys)
-
-        def seal(connection: sqlite3.Connection) -> Checkpoint:
-            heads = {stream.name: (stream.written, stream.head) for stream in self._writer.streams()}
-            number, previous = self._sealed
-            checkpoint = sign(
-                key, number + 1, previous, {name: head for name, head in heads.items() if head[0]}
-            )
-            connection.execute(
-                "INSERT INTO checkpoint (number, body, signature) VALUES (?, ?, ?)",
-                (checkpoint.number, checkpoint.body, checkpoint.signature),
-            )
-            self._sealed = (checkpoint.number, checkpoint.digest)
-            return checkpoint
-
-        return self._writer.run(seal)
+        return self._writer.run(lambda connection: self._seals.add(connection, key, self._writer.streams()))
 
     def checkpoints(self, after: int = 0) -> list[Checkpoint]:
         """As in `Journal`.
@@ -221,10 +265,8 @@ class SqliteJournal:
         self._check_open()
 
         def erase(connection: sqlite3.Connection) -> None:
-            found = self._writer.stream(stream)
-            if found is None or not 1 <= sequence <= found.written:
-                raise unknown_event(stream, sequence)
-            at = (found.id << _database.SEQUENCE_BITS) + sequence
+            found = self._present(stream, sequence)
+            at = (found.id << SEQUENCE_BITS) + sequence
             row = connection.execute(_database.QUESTIONS["event"], (at,)).fetchone()
             if row is None:
                 raise damaged(self._folder.path, f"stream {stream!r} has lost event {sequence}")
@@ -236,6 +278,69 @@ class SqliteJournal:
 
         self._writer.run(erase)
 
+    def first(self, stream: str) -> int:
+        """As in `Journal`."""
+        self._check_open()
+        found = self._writer.stream(stream)
+        return found.first if found else 1
+
+    def cuts(self, stream: str) -> list[int]:
+        """As in `Journal`."""
+        self._check_open()
+        found = self._writer.stream(stream)
+        if found is None or not found.id:
+            return []
+        with self._reading() as connection:
+            return list(_index.anchors(connection, found.id))
+
+    def cut(self, stream: str, sequence: int) -> int:
+        """As in `Journal`.
+
+        Raises:
+            StoreError: The key is gone.
+            HostFault: Other users can read the key.
+        """
+        self._check_open()
+        key = _keys.private_key(self._folder.keys)
+
+        def begin(connection: sqlite3.Connection) -> Stream:
+            found = self._present(stream, sequence)
+            if not _index.cuttable(connection, found.id, sequence):
+                raise unknown_event(stream, sequence)
+            if sequence > found.first:
+                found.first = sequence
+                _index.begin(connection, found.id, sequence)
+                # In the same transaction: so what was cut and what is signed never disagree.
+                self._seals.add(connection, key, self._writer.streams())
+            return found
+
+        found = self._writer.run(begin)
+        return self._in_steps(lambda connection: self._trim(connection, found))
+
+    def backup(self, folder: str | Path, *, keys: bool = False, progress: Progress | None = None) -> Backup:
+        """As `capsa.journal.backup`, of this store while it is open. Everything goes on meanwhile.
+
+        What was appended before is in it.
+        """
+        self.flush()
+        return backup_open(self._reading, self._folder.path, Path(folder), keys=keys, progress=progress)
+
+    def _in_steps(self, step: Callable[[sqlite3.Connection], int]) -> int:
+        """Removes rows step by step, each in a transaction of its own; gives how many."""
+        removed = 0
+        while True:
+            found = self._writer.run(step)
+            removed += found
+            if found < _index.STEP_ROWS:
+                return removed
+
+    def _present(self, stream: str, sequence: int) -> Stream:
+        """The stream of an event that is there. In the writing thread."""
+        found = self._writer.stream(stream)
+        if found is None or not found.first <= sequence <= found.written:
+            raise unknown_event(stream, sequence)
+        return found
+
     def verify(self, public_key: bytes | None = None) -> list[Fault]:
         """As in `Journal`. It reads everything that is durable when it begins."""
         self._check_open()
@@ -243,76 +348,3 @@ class SqliteJournal:
             # One transaction: otherwise what is written meanwhile would look added.
             connection.execute("BEGIN")
             return verify_database(connection, lambda: public_key or self.public_key)
-
-    def close(self) -> None:
-        """As in `Journal`."""
-        if isinstance(self._ended, StoreForked):
-            # It is the parent's. SQLite's connections must not even be closed here.
-            return
-        with self._closing:
-            if self._ended is not None:
-                return
-            try:
-                # First: the last connection to close moves the log into the database, if it may write.
-                self._readers.close()
-                self._writer.close()
-            finally:
-                self._ended = StoreClosed("this journal was closed", remedy="open it again")
-                self._folder.release()
-                _OPEN.discard(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<SqliteJournal {self._folder.path}>"
-
-    def _check_open(self) -> None:
-        if self._ended is not None:
-            raise again(self._ended)
-
-    def _check_not_forked(self) -> None:
-        if isinstance(self._ended, StoreForked):
-            raise again(self._ended)
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Lends a connection. Damage that is found with it ends the writing too."""
-        self._check_open()
-        try:
-            with self._readers.connection() as connection:
-                yield connection
-        except StoreDamaged as error:
-            self._writer.fail(error)
-            raise
-
-    def _forked(self) -> None:
-        """Makes the child's copy unusable. No lock is taken: its owner may not exist here."""
-        self._ended = StoreForked(
-            "this journal was opened before a fork",
-            remedy="open it in the process that uses it, or share one with capsa serve",
-        )
-        # Or the store would stay locked until the child ends too.
-        self._folder.release()
-        # SQLite's connections must not be closed in a child, so nothing that holds one may be freed.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
-
-
-def _mark_forked() -> None:
-    for journal in list(_OPEN):
-        journal._forked()
-
-
-def _close_open() -> None:
-    for journal in list(_OPEN):
-        journal.close()
-
-
-os.register_at_fork(after_in_child=_mark_forked)
-# The writing thread is gone when the interpreter ends, whatever is queued.
-atexit.register(_close_open)

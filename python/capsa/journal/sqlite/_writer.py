@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from capsa.errors import CapsaError, StoreClosed, StoreUnwritable
-from capsa.journal import _chain
+from capsa.journal import _chain, _claims
 from capsa.journal._errors import unwritable
-from capsa.journal._event import EVENT_TYPES, Event
+from capsa.journal._event import CUT_TYPES, EVENT_TYPES, Event
 from capsa.journal._interface import MAX_PAYLOAD_BYTES
-from capsa.journal.sqlite import _database
+from capsa.journal.sqlite import _database, _index
+from capsa.journal.sqlite._tables import SEQUENCE_BITS
 
 #: Most events of one transaction, and so of the queue.
 GROUP_EVENTS = 2048
@@ -48,23 +49,25 @@ class Stream:
         durable: Events that are on disk. The lock guards it.
         written: Events in the database. The writing thread's own.
         head: Its head after `written` events. The writing thread's own.
+        first: The first event that was not cut off. The writing thread changes it.
     """
 
-    __slots__ = ("durable", "head", "id", "length", "name", "taken", "written")
+    __slots__ = ("durable", "first", "head", "id", "length", "name", "taken", "written")
 
     def __init__(self, row: _database.StreamRow) -> None:
-        self.id, self.name, self.length, self.head = row
+        self.id, self.name, self.length, self.head, self.first = row
         self.taken = self.durable = self.written = row.length
 
 
 class _Origin:
     """What events of one stream, type, principal and path have in common."""
 
-    __slots__ = ("header", "id", "path", "principal", "stream", "type")
+    __slots__ = ("cuttable", "header", "id", "path", "principal", "stream", "type")
 
     def __init__(self, stream: Stream, type_: str, principal: str, path: str) -> None:
         self.stream, self.type, self.principal, self.path = stream, type_, principal, path
         self.header = _chain.Header(_chain.SCHEMA, stream.name, type_, principal, path)
+        self.cuttable = type_ in CUT_TYPES
         self.id = 0
 
 
@@ -91,12 +94,15 @@ class _Job:
 class _Group:
     """What goes into one transaction."""
 
-    __slots__ = ("bytes", "done", "events", "failure", "jobs", "streams")
+    __slots__ = ("bytes", "done", "due", "events", "failure", "jobs", "once", "streams")
 
     def __init__(self) -> None:
         self.events: list[tuple[Event, _Origin]] = []
         #: In the order of their first event: a dict, for a set has none.
         self.streams: dict[Stream, None] = {}
+        #: Keys that count once, and times to be looked at, with stream and sequence of their event.
+        self.once: list[tuple[bytes, Stream, int]] = []
+        self.due: list[tuple[int, Stream, int]] = []
         self.jobs: list[_Job] = []
         self.bytes = 0
         self.done = threading.Event()
@@ -149,7 +155,15 @@ class Writer:
         return list(self._streams.values())
 
     def append(
-        self, stream: str, type_: str, time_ms: int, principal: str, path: str, payload: bytes
+        self,
+        stream: str,
+        type_: str,
+        time_ms: int,
+        principal: str,
+        path: str,
+        payload: bytes,
+        once: Sequence[bytes],
+        due_ms: int | None,
     ) -> Event:
         """Gives an event its place and queues it."""
         # Whatever the writing thread could stumble over is refused here.
@@ -158,6 +172,11 @@ class Writer:
         if type(time_ms) is not int or not 0 <= time_ms < 1 << 63:
             raise ValueError(f"{time_ms!r} is not a time in milliseconds since 1970")
         size = len(payload)
+        if once:
+            once = _claims.checked(once)
+            size += sum(map(len, once))
+        if due_ms is not None:
+            _claims.checked_due(due_ms)
         with self._lock:
             group = self._with_room(size)
             origin = self._origins.get((stream, type_, principal, path))
@@ -169,6 +188,10 @@ class Writer:
             group.events.append((event, origin))
             group.streams[of] = None
             group.bytes += size
+            if once:
+                group.once += [(key, of, sequence) for key in once]
+            if due_ms is not None:
+                group.due.append((due_ms, of, sequence))
             if self._idle:
                 self._wake()
         return event
@@ -182,17 +205,30 @@ class Writer:
             size: The bytes that it writes, where that is much.
         """
         job = _Job(work)
+        self._queue(job, size).wait()
+        if job.refusal is not None:
+            raise job.refusal
+        result: T = job.result
+        return result
+
+    def post(self, work: Callable[[sqlite3.Connection], object], size: int = 0) -> None:
+        """As `run`, and does not wait: it is durable before whatever is appended after it. It must not refuse."""
+        self._queue(_Job(work), size)
+
+    def post_next(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """As `post`, for the writing thread itself, which must not wait for room. After the end it is dropped."""
+        with self._lock:
+            if self._stopped is None:
+                self._open.jobs.append(_Job(work))
+
+    def _queue(self, job: _Job, size: int) -> _Group:
         with self._lock:
             group = self._with_room(size)
             group.jobs.append(job)
             group.bytes += size
             if self._idle:
                 self._wake()
-        group.wait()
-        if job.refusal is not None:
-            raise job.refusal
-        result: T = job.result
-        return result
+        return group
 
     def wait(self, event: Event) -> None:
         """Returns once an event is durable."""
@@ -318,7 +354,14 @@ class Writer:
         for stream in group.streams:
             if not stream.id:
                 stream.id = _database.new_stream(connection, stream.name, _chain.NO_HEAD)
-        _database.insert_events(connection, self._chained(group.events))
+        values, anchors = self._chained(group.events)
+        _database.insert_events(connection, values)
+        if anchors:
+            _index.insert_anchors(connection, anchors)
+        if group.once:
+            _index.insert_once(connection, self._folder, _numbered(group.once))
+        if group.due:
+            _index.insert_due(connection, _numbered(group.due))
         for stream in group.streams:
             connection.execute(_database.QUESTIONS["grow"], (stream.written, stream.head, stream.id))
         for job in group.jobs:
@@ -327,9 +370,13 @@ class Writer:
         if self.scrub:
             self._empty_log()
 
-    def _chained(self, events: Sequence[tuple[Event, _Origin]]) -> list[Any]:
-        """The values of events for their table. What each event costs the writing thread, it costs here."""
+    def _chained(self, events: Sequence[tuple[Event, _Origin]]) -> tuple[list[Any], list[Any]]:
+        """The values of events, and of places to cut at, for their tables.
+
+        What each event costs the writing thread, it costs here.
+        """
         values: list[Any] = []
+        anchors: list[Any] = []
         salts = os.urandom(_chain.SALT_BYTES * len(events))
         at = 0
         for event, origin in events:
@@ -342,17 +389,20 @@ class Writer:
             at += _chain.SALT_BYTES
             sequence, time_ms, payload = event.sequence, event.time_ms, event.payload
             header = origin.header.encode(time_ms, sequence, _chain.salted_digest(salt, payload))
+            number = (stream.id << SEQUENCE_BITS) + sequence
+            if origin.cuttable:
+                anchors += (number, stream.head)
             stream.head = _chain.next_head(stream.head, header)
             stream.written = sequence
             values += (
-                (stream.id << _database.SEQUENCE_BITS) + sequence,
+                number,
                 time_ms,
                 origin.id,
                 _chain.checksum(header),
                 salt,
                 payload,
             )
-        return values
+        return values, anchors
 
     def _give_up(self, group: _Group, error: BaseException) -> None:
         """The commit of a group failed."""
@@ -386,6 +436,14 @@ class Writer:
         [busy, _, _] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self._connection.execute(f"PRAGMA busy_timeout = {_database.BUSY_TIMEOUT_MS}")
         self.scrub = bool(busy)
+
+
+def _numbered(rows: Sequence[tuple[object, Stream, int]]) -> list[Any]:
+    """The values of rows that belong to events: the first one, and the event's number."""
+    values: list[Any] = []
+    for value, of, sequence in rows:
+        values += (value, (of.id << SEQUENCE_BITS) + sequence)
+    return values
 
 
 def again(error: CapsaError) -> CapsaError:

@@ -67,6 +67,15 @@ impl<'a> At<'a> {
         None
     }
 
+    /// The value of a metric: a finite number; true and false are 1 and 0.
+    pub(super) fn metric(&self, places: &mut Places) -> Option<f64> {
+        let Value::Scalar(scalar) = &self.node.value else { return self.number(places) };
+        match scalar.flag() {
+            Some(flag) => Some(f64::from(u8::from(flag))),
+            None => self.number(places),
+        }
+    }
+
     pub(super) fn flag(&self, places: &mut Places) -> Option<bool> {
         let flag = self.scalar("true or false", places)?.flag();
         if flag.is_none() {

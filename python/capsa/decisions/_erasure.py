@@ -1,0 +1,148 @@
+"""Taking away: everything about one subject, or everything of a tenant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import cbor2
+import msgspec
+
+from capsa.decisions import _snapshots, _upkeep
+from capsa.decisions._ids import subject_hash
+from capsa.decisions._ledger import ERASED
+from capsa.errors import HostFault
+from capsa.journal import Event
+
+if TYPE_CHECKING:
+    from capsa.decisions._fold import Fold
+    from capsa.decisions._store import Store
+
+#: Decisions that one event names as erased.
+_STEP: Final = 256
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True):
+    """What was erased.
+
+    Attributes:
+        tenant: Where.
+        decisions: How many decisions.
+        events: How many events lost their content: the decisions, and the feedback about them.
+    """
+
+    tenant: str
+    decisions: int
+    events: int
+
+
+class Purged(msgspec.Struct, frozen=True, kw_only=True):
+    """What was purged.
+
+    Attributes:
+        tenant: Which tenant.
+        events: How many events were removed.
+        capsules: How many capsules, with what they had learned.
+    """
+
+    tenant: str
+    events: int
+    capsules: int
+
+
+def erase_subject(store: Store, tenant: str, subject: str) -> Erased:
+    """Removes the content of every event about a subject. What was learned from it stays learned.
+
+    Raises:
+        UnknownTenant: There is no such tenant.
+        HostFault: The state is too large to be sealed, without which it could not be folded again.
+        InvalidField: The subject is not a text of 1 to 128 characters.
+    """
+    store._check_usable()
+    store._check_tenant(tenant)
+    with store._upkeeping:
+        wanted = subject_hash(store._journal, subject)
+        search = _Search(store._fold, wanted)
+        store._durable()
+        read = store._journal.length(tenant)
+        for event in store._journal.read(tenant, 0, read):
+            search.see(event)
+        if not search.decisions:
+            return Erased(tenant=tenant, decisions=0, events=0)
+        sealed = _snapshots.seal(store, tenant, "erasure", epoch=1)
+        if sealed is None:
+            raise HostFault(f"the state of {tenant} is too large for a snapshot", remedy="lower max_contexts")
+        store._durable()
+        # What came meanwhile.
+        for event in store._journal.read(tenant, search.last, sealed.sequence - search.last):
+            search.see(event)
+        nonces = sorted(search.decisions)
+        for at in range(0, len(nonces), _STEP):
+            step = nonces[at : at + _STEP]
+            payload = cbor2.dumps({"decisions": len(step), "reason": "subject"}, canonical=True)
+            with store._lock:
+                once = [nonce + ERASED for nonce in step if not store._journal.claims(tenant, nonce + ERASED)]
+                store._append((tenant, "", ""), "erased", store._now_ms(), payload, once=once)
+                store._ledger.forget(tenant, step)
+        # First it is on record that it is erased, by whom: should this end here, it is known and can be done again.
+        store._durable()
+        # Decisions last: should this end in between, another search finds the rest by them.
+        for sequence in reversed(search.sequences):
+            store._journal.erase(tenant, sequence)
+        store._durable()
+    return Erased(tenant=tenant, decisions=len(nonces), events=len(search.sequences))
+
+
+class _Search:
+    """The events about one subject, in one pass."""
+
+    def __init__(self, fold: Fold, wanted: bytes) -> None:
+        self._fold = fold
+        self._wanted = wanted
+        self.decisions: set[bytes] = set()
+        self.sequences: list[int] = []
+        self.last = 0
+
+    def see(self, event: Event) -> None:
+        """Takes the next event."""
+        self.last = event.sequence
+        if event.erased or event.type not in ("decided", "outcome_received", "horizon_passed"):
+            return
+        # Before it is decoded: most events are of somebody else.
+        if event.type == "decided":
+            if self._wanted not in event.payload:
+                return
+        elif not self.decisions:
+            return
+        job, _, name = event.path.partition("/")
+        state = self._fold.capsules.get((event.stream, job, name))
+        if state is None:
+            return
+        if event.type == "decided":
+            read = state.native.read_decision(event)
+            if read.subject == self._wanted:
+                self.decisions.add(read.nonce)
+                self.sequences.append(event.sequence)
+            return
+        outcome = state.native.read_outcome(event)
+        if outcome["id"] in self.decisions:
+            self.sequences.append(event.sequence)
+
+
+def purge(store: Store, tenant: str) -> Purged:
+    """Removes a tenant's events and what its capsules have learned. That it was done, by whom and when, stays.
+
+    Raises:
+        UnknownTenant: There is no such tenant.
+    """
+    store._check_usable()
+    store._check_tenant(tenant)
+    with store._upkeeping:
+        with store._lock:
+            places = [place for place in store._fold.capsules if place[0] == tenant]
+            payload = cbor2.dumps({"capsules": len(places)}, canonical=True)
+            event = store._record((tenant, "", ""), "purged", store._now_ms(), payload)
+            store._ledger.forget(tenant)
+        store._durable()
+        removed = store._journal.cut(tenant, event.sequence)
+        _upkeep.drop_blobs(store)
+    return Purged(tenant=tenant, events=removed, capsules=len(places))

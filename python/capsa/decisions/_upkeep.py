@@ -1,0 +1,249 @@
+"""What a store does by itself: horizons that pass, snapshots, retention. All of it leaves events.
+
+One thread does it every few seconds; `Store.upkeep` does it now.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+import weakref
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from capsa.decisions import _feedback, _snapshots
+from capsa.decisions._ledger import GRACE_MS
+from capsa.errors import CapsaError
+
+if TYPE_CHECKING:
+    from capsa.decisions._fold import Place
+    from capsa.decisions._store import Store
+    from capsa.journal import Event
+
+#: Between two rounds of the thread.
+ROUND_SECONDS: Final = 5.0
+#: Events after which a tenant's state is sealed: a start folds at most about so many.
+SNAPSHOT_EVENTS = 50_000
+#: A state with this many new events is sealed after an hour all the same,
+AGED_EVENTS = 1000
+AGED_MS: Final = 3600 * 1000
+#: and when the store is closed after so many, for the next start.
+CLOSING_EVENTS = 100
+#: Horizons that are looked at in one step.
+_STEP: Final = 256
+#: Into how many parts a retention is divided: events are cut by such parts.
+_PARTS: Final = 8
+
+_log = logging.getLogger("capsa.store")
+
+
+class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round of upkeep did.
+
+    Attributes:
+        horizons: Decisions whose horizon had passed and that were dealt with.
+        snapshots: Tenants whose state was sealed.
+        cut: Events that retention removed.
+    """
+
+    horizons: int
+    snapshots: int
+    cut: int
+
+
+class UpkeepThread(threading.Thread):
+    """Rounds of upkeep until the store is closed or gone."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(name="capsa-upkeep", daemon=True)
+        # A store that nobody refers to ends.
+        self._store = weakref.ref(store)
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Rounds, until `end`."""
+        while not self._over.wait(ROUND_SECONDS):
+            store = self._store()
+            if store is None:
+                return
+            try:
+                upkeep(store)
+            except CapsaError as error:
+                if self._over.is_set() or store._closed:
+                    return
+                _log.error("upkeep failed and is tried again: %s", error)
+            del store
+
+    def end(self) -> None:
+        """Ends the rounds, and waits for the last one."""
+        self._over.set()
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join()
+
+
+def upkeep(store: Store) -> Upkeep:
+    """One round.
+
+    Raises:
+        StoreUnwritable: The journal failed.
+    """
+    with store._upkeeping:
+        store._check_usable()
+        done = Upkeep(horizons=sweep(store), snapshots=_seal_due(store), cut=_retain(store))
+        _forget(store)
+        return done
+
+
+def sweep(store: Store) -> int:
+    """Deals with every decision whose horizon has passed and that has declared what it then counts as."""
+    swept = 0
+    while rows := store._journal.due(store._now_ms() - 1, _STEP):
+        for _, event in rows:
+            _pass_due(store, event)
+        # Dealt with only where the events are on disk; before, a crash makes it begin again.
+        store._durable()
+        store._journal.settle([(due_ms, event.stream, event.sequence) for due_ms, event in rows])
+        store._durable()
+        swept += len(rows)
+    return swept
+
+
+def _pass_due(store: Store, event: Event) -> None:
+    job, _, name = event.path.partition("/")
+    place = (event.stream, job, name)
+    state = store._fold.capsules.get(place)
+    if state is None or event.erased or event.sequence <= state.since:
+        return
+    decision = state.native.read_decision(event)
+    pass_horizon(
+        store, place, _feedback.Subject(decision, decision.nonce, event.time_ms, decision.deadline_ms)
+    )
+
+
+def pass_horizon(store: Store, place: Place, about: _feedback.Subject) -> None:
+    """Records what the horizon of a decision brings, if it still awaits something."""
+    tenant, state = place[0], store._state(place)
+    native = state.native
+    while True:
+        with store._lock:
+            row = store._ledger.row(tenant, about.nonce, native)
+            seen, posts, epoch = copy.copy(row), row.posts, state.epoch
+        if seen.done or seen.erased:
+            return
+        passed = _feedback.at_horizon(state, about, seen)
+        for level, message in passed.log:
+            _log.log(getattr(logging, level.upper(), logging.WARNING), "%s: %r", "/".join(place), message)
+        with store._lock:
+            row = store._ledger.row(tenant, about.nonce, native)
+            if (row.posts, state.epoch) != (posts, epoch):
+                continue
+            written = store._append(
+                place,
+                "horizon_passed",
+                store._now_ms(),
+                native.encode_outcome(passed.event),
+                principal=_snapshots.SYSTEM,
+                once=passed.once,
+            )
+            native.apply(written)
+            row.passed(written.sequence)
+            return
+
+
+def _seal_due(store: Store) -> int:
+    sealed, now_ms = 0, store._now_ms()
+    for tenant in store._journal.streams():
+        new, since_ms = unsealed(store, tenant)
+        if new >= SNAPSHOT_EVENTS:
+            sealed += _snapshots.seal(store, tenant, "events") is not None
+        elif new >= AGED_EVENTS and now_ms - since_ms >= AGED_MS:
+            sealed += _snapshots.seal(store, tenant, "age") is not None
+    if sealed:
+        drop_blobs(store)
+    return sealed
+
+
+def seal_before_closing(store: Store) -> None:
+    """Seals what a start would otherwise have to fold."""
+    for tenant in store._journal.streams():
+        if unsealed(store, tenant)[0] >= CLOSING_EVENTS:
+            _snapshots.seal(store, tenant, "close")
+
+
+def unsealed(store: Store, tenant: str) -> tuple[int, int]:
+    """How many events of a tenant no snapshot holds, and since when, milliseconds since 1970."""
+    journal = store._journal
+    last = _snapshots.newest(journal, tenant)
+    if last is not None:
+        return journal.length(tenant) - last[0].sequence, last[0].time_ms
+    first = next(journal.read(tenant, 0, 1), None)
+    return journal.length(tenant), first.time_ms if first else store._now_ms()
+
+
+def _kept(store: Store, tenant: str) -> list[tuple[int, str]]:
+    """The snapshots of a tenant that stay: time and digest.
+
+    Those are the two newest, where an epoch begins, and the first in each part of the retention: there the journal
+    can be cut later, and its rest still be folded.
+    """
+    sealed = _snapshots.all_sealed(store._journal, tenant)
+    part_ms = None if store._retention_ms is None else max(1, store._retention_ms // _PARTS)
+    kept, epoch, part = [], -1, -1
+    for at, (event, said) in enumerate(sealed):
+        of_part = -1 if part_ms is None else event.time_ms // part_ms
+        if at >= len(sealed) - 2 or said.epoch != epoch or of_part != part:
+            kept.append((event.sequence, said.digest))
+        epoch, part = said.epoch, of_part
+    return kept
+
+
+def drop_blobs(store: Store) -> None:
+    """Drops the snapshots that nothing needs any more."""
+    # A snapshot that was sealed a moment ago is known once it is durable.
+    store._durable()
+    with store._blobs:
+        keep = {digest for tenant in store._journal.streams() for _, digest in _kept(store, tenant)}
+        for state in list(store._fold.capsules.values()):
+            keep.update(state.native.version_digests)
+        store._journal.drop_blobs(keep)
+
+
+def _retain(store: Store) -> int:
+    """Cuts what is older than the retention, at a snapshot that was kept for that."""
+    if store._retention_ms is None:
+        return 0
+    journal, removed = store._journal, 0
+    for tenant in journal.streams():
+        # What feedback is compared with is kept whatever is declared.
+        longest_ms = longest(store, tenant)
+        before_ms = store._now_ms() - max(store._retention_ms, (longest_ms or 0) + 2 * GRACE_MS)
+        newest = _snapshots.newest(journal, tenant)
+        old = [
+            sequence
+            for sequence, _ in _kept(store, tenant)
+            if journal.first(tenant) < sequence
+            and (event := next(journal.read(tenant, sequence - 1, 1), None)) is not None
+            and event.time_ms <= before_ms
+        ]
+        if old and newest is not None:
+            removed += journal.cut(tenant, max(old))
+    if removed:
+        drop_blobs(store)
+    return removed
+
+
+def longest(store: Store, tenant: str | None = None) -> int | None:
+    """The longest horizon there was in any capsule, or in those of a tenant, milliseconds."""
+    states = list(store._fold.capsules.items())
+    return max((state.longest_ms for place, state in states if tenant in (None, place[0])), default=None)
+
+
+def _forget(store: Store) -> None:
+    """Lets the journal forget which posts there were of decisions that no feedback can change any more."""
+    longest_ms = longest(store)
+    if longest_ms is not None:
+        before_ms = store._now_ms() - longest_ms - 2 * GRACE_MS
+        if before_ms > 0:
+            store._journal.release(before_ms.to_bytes(6, "big"))
