@@ -1,17 +1,19 @@
 """What does a store on disk cost: shared syncs, a long past, bytes, the start, and memory over time?
 
-* commits: durable feedback of 64 concurrent callers, against one at a time on the same disk;
+* commits: durable feedback of 64 concurrent callers, threads and asyncio tasks, against one at a time on the same disk;
 * cost: decide and feedback after N events, against the same after 1,000;
-* bytes: what a key-based decision with its feedback takes on disk;
-* start: opening a store of N events, against opening one that has nothing but its capsule;
+* bytes: what a key-based decision with its feedback takes on disk, keys that count once and indexes included;
+* start: opening a store of N events and a snapshot, against opening one that has nothing but its capsule;
 * soak: the slope of resident memory while 16 callers decide and report.
 
-``bench/durable.py [--events 100000] [--soak 60] [--only commits ...]``
+``bench/durable.py [--events 1000000] [--soak 600] [--only commits ...] [--past FOLDER]``; with less, or with ``--only``,
+nothing is stored. A past is made in minutes; ``--past`` keeps it for the next time.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import collections
 import gc
 import itertools
@@ -19,6 +21,7 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -27,15 +30,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import capsa
 from _measure import alternate, machine, report, store
-from capsa.journal import SqliteJournal
+from capsa.decisions import _feedback
 
 ROOT: Final = Path(__file__).parents[1]
+EVENTS: Final = 1_000_000
+SOAK_S: Final = 600.0
 QUESTIONS: Final = ("commits", "cost", "bytes", "start", "soak")
 SPEC: Final = """\
 name: router
@@ -54,7 +59,9 @@ COST_ROUNDS: Final = 60
 COST_CALLS: Final = 20
 COST_BAR: Final = 1.25
 BYTES_BAR: Final = 300.0
-START_ROUNDS: Final = 3
+START_ROUNDS: Final = 15
+#: Of a past, between two rounds of upkeep, which seals snapshots.
+UPKEEP_PAIRS: Final = 25_000
 RESAMPLES: Final = 5000
 
 
@@ -85,23 +92,31 @@ def outcome(chance: random.Random) -> dict[str, float]:
 def with_past(path: Path, events: int) -> int:
     """Makes a store with so many decisions and feedbacks, one after the other; gives the number of decisions.
 
-    They are made in memory and then recorded: a sync for each would take an hour.
+    Nobody waits for the disk: a sync for each would take hours. All else is as ever, snapshots included.
     """
     chance = random.Random(1)
-    with capsa.open(seed=1) as made, SqliteJournal(path) as journal:
+    pairs = events // 2
+    with capsa.open(path, upkeep=False) as made:
         router = made.install(SPEC)
-        pairs = events // 2
         for number in range(pairs):
-            router.feedback(router.decide(request(number)).id, outcome=outcome(chance))
-        for event in made.journal.read("default"):
-            if event.type == "installed":
-                digest = made.plan(SPEC).digest
-                journal.put_blob(digest, made.journal.blob(digest))
-            journal.append(
-                event.stream, event.type, event.time_ms, event.principal, event.path, event.payload
-            )
-        journal.flush()
+            decision = router._decide(request(number), None, None, None, None)
+            recorded(router, decision.id, outcome(chance))
+            if number % UPKEEP_PAIRS == UPKEEP_PAIRS - 1:
+                made.upkeep()
     return pairs
+
+
+def recorded(router: capsa.Capsule, decision_id: str | None, metrics: dict[str, float]) -> None:
+    """Feedback that is recorded and learned, and not waited for."""
+    router._feedback(
+        decision_id,
+        outcome=metrics,
+        reward=None,
+        taken=_feedback.AS_ANSWERED,
+        strategy=None,
+        option=None,
+        context_key=None,
+    )
 
 
 def upper_bound(ratios: Sequence[float]) -> float:
@@ -132,29 +147,47 @@ class Caller:
     def feedback(self) -> None:
         self._router.feedback(self._ids.popleft(), outcome={"quality": 0.5, "cost": 0.25})
 
+    def record(self) -> None:
+        """A decision and its feedback, not waited for."""
+        self.decide()
+        recorded(self._router, self._ids.popleft(), {"quality": 0.5, "cost": 0.25})
+
 
 def commits(path: Path) -> dict[str, Any]:
     """Feedback whose decisions were made before: what is timed is the feedback alone."""
-    many, one, sync = f"{CALLERS} callers", "one caller", "a write of 4 KiB and fdatasync"
-    in_memory = "one caller, in memory: no disk at all"
+    many, one = f"{CALLERS} threads", "one thread"
+    tasks, awaited = f"{CALLERS} asyncio tasks", "one asyncio task"
+    in_memory, sync = "one caller, in memory: no disk at all", "a write of 4 KiB and fdatasync"
     synced = os.open(path / "synced", os.O_RDWR | os.O_CREAT)
     offsets = itertools.count(0, 4096)
+    # A round more than is measured: `alternate` warms up.
+    count = (CALLERS + 1) * FEEDBACKS * (ROUNDS + 1)
+    metrics = {"quality": 0.5, "cost": 0.25}
     with (
-        capsa.open(path / "commits") as opened,
+        capsa.open(path / "threads") as opened,
         capsa.open() as memory,
         ThreadPoolExecutor(CALLERS) as pool,
+        asyncio.Runner() as runner,
     ):
+        waiting = runner.run(opened_async(path / "tasks"))
+        offered = runner.run(waiting.install(SPEC))
         router = opened.install(SPEC)
         floor = Caller(memory.install(SPEC))
         for _ in range(FEEDBACKS * (ROUNDS + 1)):
             floor.decide()
-        # A round more than is measured: `alternate` warms up.
-        count = (CALLERS + 1) * FEEDBACKS * (ROUNDS + 1)
         ids = collections.deque(router.decide(request(number)).id for number in range(count))
+        async_ids = collections.deque(offered.sync.decide(request(number)).id for number in range(count))
 
         def give(_: int) -> None:
             for _ in range(FEEDBACKS):
-                router.feedback(ids.popleft(), outcome={"quality": 0.5, "cost": 0.25})
+                router.feedback(ids.popleft(), outcome=metrics)
+
+        async def give_async() -> None:
+            for _ in range(FEEDBACKS):
+                await offered.feedback(async_ids.popleft(), outcome=metrics)
+
+        async def give_together() -> None:
+            await asyncio.gather(*(give_async() for _ in range(CALLERS)))
 
         def give_in_memory() -> None:
             for _ in range(FEEDBACKS):
@@ -168,18 +201,27 @@ def commits(path: Path) -> dict[str, Any]:
         ways: dict[str, Callable[[], object]] = {
             many: lambda: list(pool.map(give, range(CALLERS))),
             one: lambda: give(0),
+            tasks: lambda: runner.run(give_together()),
+            awaited: lambda: runner.run(give_async()),
             in_memory: give_in_memory,
             sync: sync_each,
         }
         taken = alternate(ways, calls=1, rounds=ROUNDS)
+        runner.run(waiting.__aexit__(None, None, None))
     os.close(synced)
     taken = {
-        name: [figure / FEEDBACKS / (CALLERS if name == many else 1) for figure in figures]
+        name: [figure / FEEDBACKS / (CALLERS if name in (many, tasks) else 1) for figure in figures]
         for name, figures in taken.items()
     }
-    result = report("A durable feedback, by how many call at once", taken, [(many, one, 0.1)])
+    bars = [(many, one, 0.1), (tasks, awaited, 0.1)]
+    result = report("A durable feedback, by how many call at once", taken, bars)
     print(f"  fsync p50 {statistics.median(taken[sync]) / 1000:.2f} ms")
-    return result
+    return {**result, "fsync_p50_ms": statistics.median(taken[sync]) / 1000}
+
+
+async def opened_async(path: Path) -> capsa.AsyncStore:
+    """A store for asyncio."""
+    return await capsa.AsyncStore(path).__aenter__()
 
 
 def cost(past: Path, path: Path, events: int) -> dict[str, Any]:
@@ -192,6 +234,9 @@ def cost(past: Path, path: Path, events: int) -> dict[str, Any]:
             ways[f"decide after {name} events"] = caller.decide
         for name, caller in callers.items():
             ways[f"feedback after {name} events"] = caller.feedback
+        # Beside a sync of the disk what grows could hide.
+        for name, caller in callers.items():
+            ways[f"both but for the disk after {name} events"] = caller.record
         taken = alternate(ways, calls=COST_CALLS, rounds=COST_ROUNDS)
         # `alternate` keeps it off; a program does not.
         gc.collect()
@@ -199,7 +244,7 @@ def cost(past: Path, path: Path, events: int) -> dict[str, Any]:
         gc.collect()
         collection_ms = (time.perf_counter() - start) * 1000
     result = report(f"Decide and feedback after {events:,} events", taken, [])
-    for call in ("decide", "feedback"):
+    for call in ("decide", "feedback", "both but for the disk"):
         ours, baseline = (f"{call} after {name} events" for name in callers)
         bound = upper_bound([a / b for a, b in zip(taken[ours], taken[baseline], strict=True)])
         result["ratios"].append(bar(f"{ours}, upper 95 % bound", baseline, bound, COST_BAR))
@@ -207,16 +252,35 @@ def cost(past: Path, path: Path, events: int) -> dict[str, Any]:
     return {**result, "full_collection_ms": collection_ms}
 
 
-def size(path: Path) -> int:
-    """Bytes of a store that is closed, without what can be made again."""
-    return sum(file.stat().st_size for file in path.glob("store.sqlite*"))
+def size(path: Path) -> dict[str, int]:
+    """Bytes of a store that is closed, by table or index, without what can be made again."""
+    with closing(sqlite3.connect(path / "store.sqlite")) as connection:
+        tables: dict[str, int] = dict(
+            connection.execute(
+                "SELECT name, sum(pgsize) FROM dbstat GROUP BY name ORDER BY 2 DESC"
+            ).fetchall()
+        )
+    whole = sum(file.stat().st_size for file in path.glob("store.sqlite*"))
+    return {**tables, "free": whole - sum(tables.values())}
 
 
 def bytes_on_disk(past: Path, path: Path, pairs: int) -> dict[str, Any]:
+    """Everything that grows counts but snapshots, of which there are always the same few."""
     with_past(path / "nothing", 0)
-    figure = (size(past) - size(path / "nothing")) / pairs
+    found, nothing = size(past), size(path / "nothing")
+    each = {name: (taken - nothing.get(name, 0)) / pairs for name, taken in found.items()}
+    snapshots = found["blob"] - nothing["blob"]
     print(f"\nBytes on disk, {pairs:,} decisions by key, each with its feedback")
-    return {"ratios": [bar("bytes of a decision with its feedback", "1 byte", figure, BYTES_BAR)]}
+    for name, figure in each.items():
+        if name != "blob" and figure >= 0.05:
+            print(f"  {name:<28} {figure:7.1f}")
+    print(f"  snapshots apart: {snapshots / 1024:,.0f} KiB in all")
+    figure = sum(each.values()) - each["blob"]
+    return {
+        "bytes": each,
+        "snapshots_bytes": snapshots,
+        "ratios": [bar("bytes of a decision with its feedback", "1 byte", figure, BYTES_BAR)],
+    }
 
 
 def start(past: Path, path: Path, events: int) -> dict[str, Any]:
@@ -228,11 +292,7 @@ def start(past: Path, path: Path, events: int) -> dict[str, Any]:
         baseline: lambda: capsa.open(path / "empty").close(),
     }
     taken = alternate(ways, calls=1, rounds=START_ROUNDS)
-    question = "Opening and closing a store; there are no snapshots yet"
-    result = report(question, taken, [(ours, baseline, 2.0)])
-    each = (statistics.median(taken[ours]) - statistics.median(taken[baseline])) / events
-    print(f"  {each:.1f} µs an event")
-    return result
+    return report("Opening and closing a store that has a snapshot", taken, [(ours, baseline, 2.0)])
 
 
 def soak(path: Path, seconds: float) -> dict[str, Any]:
@@ -298,8 +358,9 @@ def soaking(path: str, seconds: float) -> None:
 
 def main(arguments: Sequence[str] = ()) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description="Measures what a store on disk costs.")
-    parser.add_argument("--events", type=int, default=100_000)
-    parser.add_argument("--soak", type=float, default=60.0, help="seconds")
+    parser.add_argument("--events", type=int, default=EVENTS)
+    parser.add_argument("--soak", type=float, default=SOAK_S, help="seconds")
+    parser.add_argument("--past", type=Path, help="a folder where the past is, or is made and kept")
     parser.add_argument("--only", nargs="+", choices=QUESTIONS, default=QUESTIONS, help="nothing is stored")
     parser.add_argument("--soak-in", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -311,7 +372,14 @@ def main(arguments: Sequence[str] = ()) -> dict[str, Any]:
         if "commits" in given.only:
             parts["commits"] = commits(path)
         if {"cost", "bytes", "start"} & set(given.only):
-            pairs = with_past(path / "past", given.events)
+            pairs = given.events // 2
+            if given.past is None:
+                with_past(path / "past", given.events)
+            else:
+                if not given.past.exists():
+                    with_past(given.past, given.events)
+                # `cost` adds to it.
+                shutil.copytree(given.past, path / "past")
             # In this order: `cost` adds to the past.
             if "bytes" in given.only:
                 parts["bytes"] = bytes_on_disk(path / "past", path, pairs)
@@ -329,7 +397,7 @@ def main(arguments: Sequence[str] = ()) -> dict[str, Any]:
         "ratios": [one for part in parts.values() for one in part["ratios"]],
         "machine": machine(),
     }
-    if set(given.only) == set(QUESTIONS):
+    if set(given.only) == set(QUESTIONS) and given.events >= EVENTS and given.soak >= SOAK_S:
         store("durable", result)
     return result
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -90,6 +92,7 @@ def test_a_store_that_is_open_here_is_seen_at_one_moment(tmp_path: Path) -> None
 
 WRITING = """
 import sys
+import time
 from capsa.journal import SqliteJournal
 journal = SqliteJournal(sys.argv[1])
 for number in range(20):
@@ -136,6 +139,20 @@ def test_who_comes_meanwhile_is_noticed(tmp_path: Path) -> None:
     assert disturbed == [False, True, True]
     with inspect(tmp_path / "store") as found:
         assert (found.disturbed, found.verify()) == (False, [])
+
+
+def test_who_looks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at the lock takes it for a moment: whoever opens the store then tries again."""
+    make(tmp_path / "store").close()
+    looking = os.open(tmp_path / "store/lock", os.O_RDONLY)
+    try:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        # What `holder` does next, however long the machine takes for it.
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        with SqliteJournal(tmp_path / "store") as journal:
+            assert journal.verify() == []
+    finally:
+        os.close(looking)
 
 
 def test_the_first_format_is_read_as_it_is(tmp_path: Path) -> None:

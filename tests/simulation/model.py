@@ -205,7 +205,7 @@ class StreamModel:
     @property
     def whole(self) -> bool:
         """Whether its state can be folded from nothing."""
-        return self.first == 1 and not any(isinstance(event, Erased) for _, event in self.events)
+        return self.first == 1 and not self.purged and not any(isinstance(event, Erased) for _, event in self.events)
 
 
 class Model:

@@ -16,7 +16,7 @@ import capsa
 from capsa.journal import Journal, MemoryJournal, SqliteJournal, StoreUnwritable
 
 #: What changes a journal: before each of them the process may be killed.
-WRITES: Final = ("append", "put_blob", "drop_blobs", "cut", "settle", "release", "erase")
+WRITES: Final = ("append", "seal", "put_blob", "drop_blobs", "cut", "settle", "release", "erase")
 #: As well as in the middle of a cut.
 IN_CUT: Final = "in cut"
 

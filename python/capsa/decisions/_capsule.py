@@ -15,6 +15,7 @@ from capsa.decisions._answers import ContextMemory, Feedback, StrategyFeedback
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, Recorded, Repeated, _Unset
 from capsa.decisions._fold import CapsuleState
 from capsa.decisions._ids import subject_hash, unknown_decision
+from capsa.decisions._ledger import GRACE_MS
 from capsa.errors import InvalidField, shown
 
 if TYPE_CHECKING:
@@ -207,7 +208,9 @@ class Capsule:
                 seen, posts, epoch = copy.copy(row), row.posts, state.epoch
             if seen.erased:
                 raise unknown_decision(decision_id)
-            if about.decision.defaults and not seen.done and now_ms > about.deadline_ms:
+            # Much later the journal may have forgotten that it brought something already.
+            passed_ms = now_ms - about.deadline_ms
+            if about.decision.defaults and not seen.done and 0 < passed_ms <= GRACE_MS:
                 # What it brings does not depend on whether this post is faster than the sweeper.
                 _upkeep.pass_horizon(store, self._place, about)
                 continue

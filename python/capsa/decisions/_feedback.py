@@ -88,10 +88,13 @@ def find(journal: Journal, state: CapsuleState, stream: str, decision_id: object
         return _find_first(journal, state, stream, decision_id)
     if opened.sequence <= state.since or opened.sequence < journal.first(stream):
         raise unknown_decision(decision_id)
-    if now_ms > opened.deadline_ms + GRACE_MS:
-        # By now the journal may have forgotten that it was erased.
+    # By now the journal may have forgotten that it was erased; and where a crash took its record, its place in the
+    # stream does not tell that it was made before the tenant was purged.
+    late, before = now_ms > opened.deadline_ms + GRACE_MS, opened.decided_ms <= state.purged_ms
+    if late or before:
         event = event_at(journal, stream, opened.sequence)
-        if event is not None and event.erased:
+        own = event is not None and event.type == "decided" and event.time_ms == opened.decided_ms
+        if (own and event is not None and event.erased) or (before and not own):
             raise unknown_decision(decision_id)
     decision = opened.decision
     if decision is None:

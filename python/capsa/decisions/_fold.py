@@ -25,6 +25,7 @@ class CapsuleState:
     Attributes:
         native: The component and the learned state.
         since: The sequence of its first install: decisions before it are another capsule's of the same name.
+        purged_ms: When its tenant was purged last before that; 0 if never.
         changed: Who changed which setting when, by the setting's dotted name.
         repeated: How many feedbacks said again what was known. Not folded: nothing was recorded.
         learning_version: How often the settings were changed.
@@ -33,9 +34,10 @@ class CapsuleState:
         options: The options of the installed version by strategy.
     """
 
-    def __init__(self, native: NativeCapsule, since: int) -> None:
+    def __init__(self, native: NativeCapsule, since: int, purged_ms: int = 0) -> None:
         self.native = native
         self.since = since
+        self.purged_ms = purged_ms
         self.changed: dict[str, dict[str, Any]] = {}
         self.repeated = 0
         self.learning_version = 0
@@ -75,6 +77,7 @@ class CapsuleState:
             "native": self.native.snapshot(),
             "changed": self.changed,
             "component": self.native.component_digest,
+            "purged_ms": self.purged_ms,
             "longest_ms": self.longest_ms,
             "learning_version": self.learning_version,
         }
@@ -92,6 +95,7 @@ class Fold:
         self._load = load
         self._keys = keys
         self.capsules: dict[Place, CapsuleState] = {}
+        self._purged: dict[str, int] = {}
 
     def apply(self, event: Event) -> None:
         """Folds one event.
@@ -103,6 +107,7 @@ class Fold:
             return
         if event.type == "purged":
             self.forget(event.stream)
+            self._purged[event.stream] = event.time_ms
             return
         if event.erased:
             # Nothing was learned from a decision by itself; what else was erased has left its mark on the state.
@@ -131,7 +136,7 @@ class Fold:
         if state is None:
             tenant, job, _ = place
             native = NativeCapsule(tenant, job, component, event, self._keys)
-            self.capsules[place] = CapsuleState(native, event.sequence)
+            self.capsules[place] = CapsuleState(native, event.sequence, self._purged.get(tenant, 0))
         else:
             state.installed(event, component)
 
@@ -145,7 +150,7 @@ class Fold:
         tenant, job, _ = place
         component = self._load(kept["component"])
         native = NativeCapsule.restore(tenant, job, component, kept["native"], self._keys)
-        state = self.capsules[place] = CapsuleState(native, kept["since"])
+        state = self.capsules[place] = CapsuleState(native, kept["since"], kept["purged_ms"])
         state.changed = kept["changed"]
         state.longest_ms = kept["longest_ms"]
         state.learning_version = kept["learning_version"]

@@ -102,7 +102,8 @@ class IdKeys:
         """Makes a new key that seals decisions from now on; gives its number."""
         if self._last >= _MOST_KEYS:
             raise HostFault("this store has as many keys as an id can name", remedy="keep the last one")
-        self._add(self._last + 1, now_ms)
+        # Not this millisecond's: some of its decisions have their ids already.
+        self._add(self._last + 1, now_ms + 1)
         return self._last
 
     def _add(self, number: int, since_ms: int) -> None:

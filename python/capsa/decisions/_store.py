@@ -203,6 +203,8 @@ class Store:
         self._upkeeping = threading.RLock()
         self._forked = False
         self._closed = False
+        #: How many events there were when this process signed its last checkpoint or began, and when that was.
+        self._signed = (sum(map(journal.length, journal.streams())), self._now_ms())
         if isinstance(journal, SqliteJournal) and journal.migrated_from == 1:
             _migrate.claim_posts(journal, Fold(self._components.load, self._ids.ring))
         for stream in journal.streams():
@@ -420,12 +422,12 @@ class Store:
         return _history.rebuild(self)
 
     def upkeep(self) -> _upkeep.Upkeep:
-        """Deals with horizons that have passed, seals snapshots and applies the retention, now.
+        """Deals with horizons that have passed, seals snapshots, applies the retention and signs a checkpoint, now.
 
         Raises:
             StoreUnwritable: The journal failed.
         """
-        return _upkeep.upkeep(self)
+        return _upkeep.upkeep(self, all_due=True)
 
     def rotate_keys(self) -> int:
         """Makes a new key that seals decision ids from now on; gives its number. Ids of older keys still open."""

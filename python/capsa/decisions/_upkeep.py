@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ROUND_SECONDS: Final = 5.0
 #: Events after which a tenant's state is sealed: a start folds at most about so many.
 SNAPSHOT_EVENTS = 50_000
+#: Events after which a checkpoint is signed, or after an hour, or when the store is closed after `CLOSING_EVENTS`.
+SIGNED_EVENTS = 10_000
 #: A state with this many new events is sealed after an hour all the same,
 AGED_EVENTS = 1000
 AGED_MS: Final = 3600 * 1000
@@ -44,11 +46,13 @@ class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         horizons: Decisions whose horizon had passed and that were dealt with.
+        checkpoints: Signed checkpoints over all streams, at most one.
         snapshots: Tenants whose state was sealed.
         cut: Events that retention removed.
     """
 
     horizons: int
+    checkpoints: int
     snapshots: int
     cut: int
 
@@ -83,17 +87,23 @@ class UpkeepThread(threading.Thread):
             self.join()
 
 
-def upkeep(store: Store) -> Upkeep:
+def upkeep(store: Store, *, all_due: bool = False) -> Upkeep:
     """One round.
+
+    Args:
+        store: The store.
+        all_due: Whether a checkpoint is due with every new event.
 
     Raises:
         StoreUnwritable: The journal failed.
     """
     with store._upkeeping:
         store._check_usable()
-        done = Upkeep(horizons=sweep(store), snapshots=_seal_due(store), cut=_retain(store))
+        horizons, snapshots, cut = sweep(store), _seal_due(store), _retain(store)
         _forget(store)
-        return done
+        # Last: it signs what the others have written.
+        checkpoints = _sign_due(store, 1 if all_due else SIGNED_EVENTS)
+        return Upkeep(horizons=horizons, checkpoints=checkpoints, snapshots=snapshots, cut=cut)
 
 
 def sweep(store: Store) -> int:
@@ -166,10 +176,22 @@ def _seal_due(store: Store) -> int:
 
 
 def seal_before_closing(store: Store) -> None:
-    """Seals what a start would otherwise have to fold."""
+    """Seals what a start would otherwise have to fold, and signs what was written."""
     for tenant in store._journal.streams():
         if unsealed(store, tenant)[0] >= CLOSING_EVENTS:
             _snapshots.seal(store, tenant, "close")
+    _sign_due(store, CLOSING_EVENTS)
+
+
+def _sign_due(store: Store, events: int) -> int:
+    """Signs a checkpoint where there are so many new events since the last one, or any for an hour."""
+    lengths, now_ms = sum(map(store._journal.length, store._journal.streams())), store._now_ms()
+    signed, signed_ms = store._signed
+    if lengths <= signed or (lengths < signed + events and now_ms < signed_ms + AGED_MS):
+        return 0
+    store._journal.seal()
+    store._signed = lengths, now_ms
+    return 1
 
 
 def unsealed(store: Store, tenant: str) -> tuple[int, int]:

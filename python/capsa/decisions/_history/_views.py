@@ -71,11 +71,13 @@ def story(store: Store, place: Place, decision_id: object) -> Story:
     about = _feedback.find(store._journal, state, tenant, decision_id, store._now_ms())
     store._durable()
     decided, notes = decided_event(store, place, about, decision_id)
-    posts = [feedback_record(store, state, event) for event in _posts(store, place, about)]
+    # Feedback on a decision that is not recorded may stand before the place that it would have had.
+    after = 0 if decided is None else decided.sequence
+    posts = [feedback_record(store, state, event) for event in _posts(store, place, about, after)]
     return _told(state, about, decided, posts, notes, store._now_ms())
 
 
-def _posts(store: Store, place: Place, about: Subject) -> list[Event]:
+def _posts(store: Store, place: Place, about: Subject, after: int) -> list[Event]:
     """The outcomes of a decision, in order."""
     journal, tenant = store._journal, place[0]
     if store._now_ms() <= about.deadline_ms + GRACE_MS:
@@ -86,7 +88,7 @@ def _posts(store: Store, place: Place, about: Subject) -> list[Event]:
     native = store._state(place).native
     return [
         event
-        for event in events_of(store, place, about.decision.sequence or 0)
+        for event in events_of(store, place, after)
         if event.type in OUTCOMES
         # Before it is decoded: most are of another decision.
         and about.nonce in event.payload

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,9 @@ from capsa.journal._errors import damaged, unwritable
 DATABASE: Final = "store.sqlite"
 LOG: Final = "store.sqlite-wal"
 _OURS: Final = frozenset({DATABASE, LOG, "store.sqlite-shm", "keys", "cache", "lock"})
+#: How often, and how long apart, a locked store is tried.
+_ATTEMPTS: Final = 5
+_PAUSE_S: Final = 0.005
 #: By the `f_type` of statfs(2). Their locks or their syncs do not hold what SQLite needs.
 _NETWORK: Final = {
     0x6969: "NFS",
@@ -124,7 +128,7 @@ class StoreFolder:
     def _locked(self) -> int:
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(lock)
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
@@ -140,6 +144,23 @@ class StoreFolder:
             os.close(lock)
             raise
         return lock
+
+
+def _take(lock: int) -> None:
+    """Locks a file for itself alone.
+
+    Raises:
+        BlockingIOError: Somebody else has it.
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not left:
+                raise
+            # Whoever looks at a store (`holder`) has its lock for microseconds.
+            time.sleep(_PAUSE_S)
 
 
 def holder(folder: Path) -> str | None:
