@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import capsa
 from _measure import alternate, machine, ratio, report, store
@@ -64,8 +64,16 @@ def real_events(pairs: int) -> list[Event]:
         return [event for event in opened.journal.read("default") if event.type in kinds]
 
 
+#: As nonces do, the keys of decisions grow with time.
+_KEYS: Final = itertools.count(1)
+
+
 def append(journal: SqliteJournal | MemoryJournal, event: Event) -> Event:
-    return journal.append(event.stream, event.type, event.time_ms, event.principal, event.path, event.payload)
+    """Records an event; of feedback, with a key that counts once, as the store does."""
+    once = [next(_KEYS).to_bytes(16, "big")] if event.type == "outcome_received" else []
+    return journal.append(
+        event.stream, event.type, event.time_ms, event.principal, event.path, event.payload, once=once
+    )
 
 
 def per_event(taken: dict[str, list[float]], events: dict[str, int]) -> dict[str, list[float]]:

@@ -382,8 +382,8 @@ class Capsule:
             InstallConflict: It would make what was learned mean something else.
         """
 
-    def check_overrides(self, overrides: str) -> None:
-        """Checks the operator's overrides, as JSON, against the file.
+    def check_overrides(self, overrides: str) -> str:
+        """Checks the operator's overrides, as JSON, against the file, and gives them as they are kept.
 
         Raises:
             InvalidField: The result would not hold.

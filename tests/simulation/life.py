@@ -77,6 +77,7 @@ def small() -> Iterator[None]:
         patch.object(_upkeep, "SNAPSHOT_EVENTS", model.SNAPSHOT_EVENTS),
         patch.object(_upkeep, "AGED_EVENTS", model.AGED_EVENTS),
         patch.object(_upkeep, "CLOSING_EVENTS", model.CLOSING_EVENTS),
+        patch.object(_upkeep, "SIGNED_EVENTS", model.SIGNED_EVENTS),
         patch.object(_upkeep, "_STEP", 3),
         patch.object(_ledger, "ROWS", 4),
         patch.object(_index, "STEP_ROWS", 5),

@@ -41,6 +41,8 @@ SNAPSHOT_EVENTS: Final = 25
 AGED_EVENTS: Final = 8
 AGED_MS: Final = 3600 * 1000
 CLOSING_EVENTS: Final = 12
+#: A checkpoint is signed after so many.
+SIGNED_EVENTS: Final = 15
 #: Into so many parts a retention is divided: so much longer something may be kept.
 PARTS: Final = 8
 
@@ -205,7 +207,11 @@ class StreamModel:
     @property
     def whole(self) -> bool:
         """Whether its state can be folded from nothing."""
-        return self.first == 1 and not self.purged and not any(isinstance(event, Erased) for _, event in self.events)
+        return (
+            self.first == 1
+            and not self.purged
+            and not any(isinstance(event, Erased) for _, event in self.events)
+        )
 
 
 class Model:

@@ -94,6 +94,7 @@ class Stage:
         """The process is another one: repeats were counted without being recorded."""
         self.repeated.clear()
         self.store = self.opened()
+        self.cut()
         self.look()
         check_start(self.store, self.model)
 

@@ -318,6 +318,13 @@ pub struct Horizon {
     pub outcome: Option<BTreeMap<String, f64>>,
 }
 
+impl Horizon {
+    /// How long it is, milliseconds.
+    pub fn after_ms(&self) -> u64 {
+        (self.after_seconds * 1000.0) as u64
+    }
+}
+
 /// Who decides on live traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -386,6 +386,29 @@ mod tests {
         }
     }
 
+    /// What the version declares is left out: the horizon, and the names of metrics that are all there.
+    #[test]
+    fn what_is_declared_is_not_repeated() {
+        let mut declared = Definition::clone(&version());
+        declared.reward = serde_json::from_str(r#"{"cost": {"weight": -0.5}, "quality": {"weight": 0.5}}"#).unwrap();
+        let horizon_ms = declared.horizon.as_ref().unwrap().after_ms();
+        let Event::OutcomeReceived(rare) = one_of_each().remove(3) else { unreachable!() };
+        let usual = OutcomeReceived {
+            metrics: [("quality".to_owned(), 0.1), ("cost".to_owned(), 0.7)].into_iter().collect(),
+            deadline_ms: Some(Bytes16([7; 16]).time_ms() + horizon_ms),
+            ..rare
+        };
+        let bytes = usual.encode(&declared);
+        assert!(!bytes.windows(7).any(|window| window == b"quality"));
+        let at_ms = Bytes16([7; 16]).time_ms() + 4;
+        let written = Written { kind: "outcome_received", schema: SCHEMA, at_ms, payload: &bytes };
+        let declared = Arc::new(declared);
+        let again = Event::decode(&written, |_| Some(Arc::clone(&declared))).unwrap();
+        assert_eq!(again, Event::OutcomeReceived(usual));
+        // In a version that declares none they mean nothing.
+        assert!(Event::decode(&written, |_| Some(version())).is_err());
+    }
+
     /// What schema 1 wrote by name reads as what it was.
     #[test]
     fn schema_1_is_read() {

@@ -185,7 +185,7 @@ impl Program {
 
     /// How long feedback is awaited, in milliseconds.
     pub fn horizon_ms(&self) -> u64 {
-        (self.horizon().after_seconds * 1000.0) as u64
+        self.horizon().after_ms()
     }
 
     /// What metrics count as that were not sent until the horizon.

@@ -446,8 +446,8 @@ impl Capsule {
         Ok(facts)
     }
 
-    /// Checks overrides as JSON; raises where the result would not hold.
-    fn check_overrides(&self, overrides: &str) -> Result<(), Raised> {
+    /// Checks overrides as JSON, and gives them as they are kept; raises where the result would not hold.
+    fn check_overrides(&self, overrides: &str) -> Result<String, Raised> {
         let parsed: Overrides = serde_json::from_str(overrides)
             .map_err(|error| Rejected::absent(Refusal::InvalidField, "", error.to_string(), "send valid settings"))?;
         let inner = self.lock();
@@ -461,7 +461,7 @@ impl Capsule {
                 remedy: "nothing was changed".to_owned(),
             })
         })?;
-        Ok(())
+        Ok(serde_json::to_string(&parsed).expect("overrides are JSON"))
     }
 
     #[getter]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import cbor2
@@ -60,36 +61,43 @@ def erase_subject(store: Store, tenant: str, subject: str) -> Erased:
     store._check_usable()
     store._check_tenant(tenant)
     with store._upkeeping:
-        wanted = subject_hash(store._journal, subject)
-        search = _Search(store._fold, wanted)
-        store._durable()
-        read = store._journal.length(tenant)
-        for event in store._journal.read(tenant, 0, read):
-            search.see(event)
-        if not search.decisions:
+        search = _Search(store._fold, subject_hash(store._journal, subject))
+        # What was purged is gone already, though perhaps not yet cut off.
+        search.last = _snapshots.last_purge(store._journal, tenant)
+        marked: set[bytes] = set()
+        # Until nothing was decided meanwhile. What is marked gets no more feedback.
+        while True:
+            store._durable()
+            for event in store._journal.read(tenant, search.last):
+                search.see(event)
+            new = sorted(search.decisions - marked)
+            if not new:
+                break
+            _mark(store, tenant, new)
+            marked.update(new)
+        if not marked:
             return Erased(tenant=tenant, decisions=0, events=0)
-        sealed = _snapshots.seal(store, tenant, "erasure", epoch=1)
-        if sealed is None:
+        # The state cannot be folded from what came before any more: an epoch begins.
+        if _snapshots.seal(store, tenant, "erasure", epoch=1) is None:
             raise HostFault(f"the state of {tenant} is too large for a snapshot", remedy="lower max_contexts")
-        store._durable()
-        # What came meanwhile.
-        for event in store._journal.read(tenant, search.last, sealed.sequence - search.last):
-            search.see(event)
-        nonces = sorted(search.decisions)
-        for at in range(0, len(nonces), _STEP):
-            step = nonces[at : at + _STEP]
-            payload = cbor2.dumps({"decisions": len(step), "reason": "subject"}, canonical=True)
-            with store._lock:
-                once = [nonce + ERASED for nonce in step if not store._journal.claims(tenant, nonce + ERASED)]
-                store._append((tenant, "", ""), "erased", store._now_ms(), payload, once=once)
-                store._ledger.forget(tenant, step)
-        # First it is on record that it is erased, by whom: should this end here, it is known and can be done again.
         store._durable()
         # Decisions last: should this end in between, another search finds the rest by them.
         for sequence in reversed(search.sequences):
             store._journal.erase(tenant, sequence)
         store._durable()
-    return Erased(tenant=tenant, decisions=len(nonces), events=len(search.sequences))
+    return Erased(tenant=tenant, decisions=len(marked), events=len(search.sequences))
+
+
+def _mark(store: Store, tenant: str, nonces: Sequence[bytes]) -> None:
+    """Records that decisions are erased, and by whom, before anything is: should this end, it is known."""
+    journal = store._journal
+    for at in range(0, len(nonces), _STEP):
+        step = nonces[at : at + _STEP]
+        payload = cbor2.dumps({"decisions": len(step), "reason": "subject"}, canonical=True)
+        with store._lock:
+            once = [nonce + ERASED for nonce in step if not journal.claims(tenant, nonce + ERASED)]
+            event = store._append((tenant, "", ""), "erased", store._now_ms(), payload, once=once)
+            store._ledger.erase(tenant, step, event.sequence)
 
 
 class _Search:

@@ -172,9 +172,9 @@ def merged(native: _native.Capsule, changes: Mapping[str, Any]) -> tuple[str, li
             changed.append(f"{setting}.{rail}")
     overrides = {name: value for name, value in overrides.items() if value not in ({}, None)}
     text = json.dumps(overrides, sort_keys=True, allow_nan=False)
-    native.check_overrides(text)
+    kept = native.check_overrides(text)
     # What is in force already is no change.
-    return text, changed if overrides != json.loads(native.overrides) else []
+    return kept, changed if json.loads(kept) != json.loads(native.overrides) else []
 
 
 def _replace(native: _native.Capsule, overrides: dict[str, Any], setting: str, value: Any) -> None:

@@ -104,12 +104,16 @@ class Ledger:
             self._rows.move_to_end(place)
         return row
 
-    def forget(self, stream: str, nonces: Iterable[bytes] | None = None) -> None:
-        """Reads some decisions, or all of a stream, anew when they are asked for."""
-        if nonces is None:
-            nonces = [nonce for of, nonce in self._rows if of == stream]
+    def forget(self, stream: str) -> None:
+        """Drops the decisions of a stream that was purged."""
+        for place in [place for place in self._rows if place[0] == stream]:
+            del self._rows[place]
+
+    def erase(self, stream: str, nonces: Iterable[bytes], sequence: int) -> None:
+        """Marks decisions as erased by the event at a sequence, which is perhaps not yet on disk."""
         for nonce in nonces:
-            self._rows.pop((stream, nonce), None)
+            self._rows[stream, nonce] = Row(last=sequence, erased=True)
+            self._rows.move_to_end((stream, nonce))
 
     def _read(self, stream: str, nonce: bytes, native: NativeCapsule) -> Row:
         row = Row()

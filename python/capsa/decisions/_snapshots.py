@@ -189,22 +189,26 @@ def epoch_start(journal: Journal, fold: Fold, tenant: str) -> int:
 
     Gives the sequence from after which events are to be folded.
     """
-    sealed = all_sealed(journal, tenant)
+    purged = last_purge(journal, tenant)
+    sealed = [(event, said) for event, said in all_sealed(journal, tenant) if event.sequence > purged]
     present = sealed[-1][1].epoch if sealed else 0
-    purged = max(
-        (
-            sequence
-            for sequence in journal.cuts(tenant)
-            if (event := event_at(journal, tenant, sequence)) is not None and event.type == "purged"
-        ),
-        default=0,
-    )
-    if present == 0 and journal.first(tenant) == 1:
+    if purged == 0 and present == 0 and journal.first(tenant) == 1:
         return 0
+    if purged and present == 0:
+        return purged
     for event, said in sealed:
-        if said.epoch == present and event.sequence > purged and load(journal, fold, event, said):
+        if said.epoch == present and load(journal, fold, event, said):
             return event.sequence
     if purged:
         return purged
     check_whole(journal, tenant)
+    return 0
+
+
+def last_purge(journal: Journal, tenant: str) -> int:
+    """Where a tenant was purged last: nothing before it counts, whether it is cut off already or not. 0 if never."""
+    for sequence in reversed(journal.cuts(tenant)):
+        event = event_at(journal, tenant, sequence)
+        if event is not None and event.type == "purged":
+            return sequence
     return 0

@@ -99,7 +99,7 @@ def upkeep(store: Store, *, all_due: bool = False) -> Upkeep:
     """
     with store._upkeeping:
         store._check_usable()
-        horizons, snapshots, cut = sweep(store), _seal_due(store), _retain(store)
+        horizons, snapshots, cut = sweep(store), _seal_due(store), _finish_purges(store) + _retain(store)
         _forget(store)
         # Last: it signs what the others have written.
         checkpoints = _sign_due(store, 1 if all_due else SIGNED_EVENTS)
@@ -260,6 +260,16 @@ def longest(store: Store, tenant: str | None = None) -> int | None:
     """The longest horizon there was in any capsule, or in those of a tenant, milliseconds."""
     states = list(store._fold.capsules.items())
     return max((state.longest_ms for place, state in states if tenant in (None, place[0])), default=None)
+
+
+def _finish_purges(store: Store) -> int:
+    """Cuts off what a purge has left that a crash ended."""
+    removed, journal = 0, store._journal
+    for tenant in journal.streams():
+        purged = _snapshots.last_purge(journal, tenant)
+        if journal.first(tenant) < purged:
+            removed += journal.cut(tenant, purged)
+    return removed
 
 
 def _forget(store: Store) -> None:

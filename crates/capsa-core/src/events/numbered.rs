@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Decided, KeyFrom, OutcomeReceived, Status, Suggested};
 use crate::cbor::{self, ByName, Bytes16, DecodeError};
 use crate::decide::Reason;
-use crate::definition::{Definition, Mode, Strategy};
+use crate::definition::{Definition, Horizon, Mode, Strategy};
 
 /// A struct as a CBOR map with numbers as keys, in ascending order; `None` is left out.
 macro_rules! numbered {
@@ -100,6 +100,7 @@ numbered! {
         8 horizon_ms: i64,
         9 again: bool,
         10 decided_at: u64,
+        11 declared: Vec<f64>,
     }
 }
 
@@ -124,7 +125,7 @@ pub fn encode_decided(decided: &Decided, version: &Definition) -> Vec<u8> {
         capsule_version: Some(decided.capsule_version),
         options: Some(numbers(&decided.options)),
         learner_version: Some(decided.learner_version),
-        horizon_ms: Some(decided.deadline_ms as i64 - decided.id.time_ms() as i64),
+        horizon_ms: horizon(decided.id, decided.deadline_ms, version),
         probabilities: decided.probabilities.as_ref().map(shares),
         propensity: decided.propensity.filter(|&propensity| drawn_with(decided, version) != Some(propensity)),
         mode: code(&MODES, decided.mode),
@@ -194,7 +195,7 @@ pub fn decode_decided<V: AsRef<Definition>>(
             None => None,
         },
         propensity: fields.propensity,
-        deadline_ms: after(id, needed(WHAT, fields.horizon_ms)?),
+        deadline_ms: deadline(id, fields.horizon_ms, version),
         probabilities: fields.probabilities.map(shares).transpose()?,
         capsule_version,
         learner_version: needed(WHAT, fields.learner_version)?,
@@ -213,21 +214,20 @@ pub fn encode_outcome(outcome: &OutcomeReceived, version: &Definition) -> Vec<u8
     } else {
         strategies.iter().map(|strategy| number(strategy, outcome.made.0.get(&strategy.name))).collect()
     };
+    let declared = declared_metrics(outcome, version);
     let fields = OutcomeFields {
         id: outcome.id,
         key: Some(outcome.key.clone()),
         capsule_version: Some(outcome.capsule_version),
         made: Some(made),
-        metrics: (!outcome.metrics.0.is_empty()).then(|| outcome.metrics.clone()),
+        metrics: (declared.is_none() && !outcome.metrics.0.is_empty()).then(|| outcome.metrics.clone()),
         reward: outcome.reward,
         status: code(&STATUSES, outcome.status),
         answered: outcome.answered.as_ref().filter(|_| outcome.taken.is_some()).map(|named| numbers(strategies, named)),
-        horizon_ms: outcome
-            .id
-            .zip(outcome.deadline_ms)
-            .map(|(id, deadline_ms)| deadline_ms as i64 - id.time_ms() as i64),
+        horizon_ms: outcome.id.zip(outcome.deadline_ms).and_then(|(id, end_ms)| horizon(id, end_ms, version)),
         again: outcome.again.then_some(true),
         decided_at: outcome.decided_at,
+        declared,
     };
     cbor::encode(&fields)
 }
@@ -246,7 +246,8 @@ pub fn decode_outcome<V: AsRef<Definition>>(
     let fields: OutcomeFields = cbor::decode(WHAT, payload)?;
     let capsule_version = needed(WHAT, fields.capsule_version)?;
     let version = of_version(WHAT, capsule_version, versions)?;
-    let strategies = &version.as_ref().strategies;
+    let version = version.as_ref();
+    let strategies = &version.strategies;
     let numbers = needed(WHAT, fields.made)?;
     if !(numbers.is_empty() || numbers.len() == strategies.len()) {
         return Err(unfit(WHAT));
@@ -264,11 +265,14 @@ pub fn decode_outcome<V: AsRef<Definition>>(
         made,
         reward: fields.reward,
         status: decoded(WHAT, &STATUSES, fields.status)?,
-        capsule: version.as_ref().name.clone(),
-        metrics: fields.metrics.unwrap_or_default(),
+        capsule: version.name.clone(),
+        metrics: match fields.declared {
+            Some(values) => named_metrics(WHAT, values, version)?,
+            None => fields.metrics.unwrap_or_default(),
+        },
         delay_ms: fields.id.map(|id| at_ms.saturating_sub(id.time_ms())),
         capsule_version,
-        deadline_ms: fields.id.zip(fields.horizon_ms).map(|(id, horizon_ms)| after(id, horizon_ms)),
+        deadline_ms: fields.id.map(|id| deadline(id, fields.horizon_ms, version)),
         answered,
         again: fields.again.unwrap_or_default(),
         decided_at: fields.decided_at,
@@ -283,8 +287,29 @@ fn drawn_with(decided: &Decided, version: &Definition) -> Option<f64> {
     shares.get(option as usize).copied()
 }
 
-fn after(id: Bytes16, span_ms: i64) -> u64 {
-    id.time_ms().saturating_add_signed(span_ms)
+/// From the decision to the end of its horizon, where that is not what its version declares.
+fn horizon(id: Bytes16, deadline_ms: u64, version: &Definition) -> Option<i64> {
+    let span_ms = deadline_ms as i64 - id.time_ms() as i64;
+    (span_ms != declared_horizon(version)).then_some(span_ms)
+}
+
+fn deadline(id: Bytes16, horizon_ms: Option<i64>, version: &Definition) -> u64 {
+    id.time_ms().saturating_add_signed(horizon_ms.unwrap_or_else(|| declared_horizon(version)))
+}
+
+fn declared_horizon(version: &Definition) -> i64 {
+    version.horizon.as_ref().map_or(0, Horizon::after_ms) as i64
+}
+
+/// The values of a post of exactly the declared metrics, in the order of their names.
+fn declared_metrics(outcome: &OutcomeReceived, version: &Definition) -> Option<Vec<f64>> {
+    let declared = version.reward.as_ref()?;
+    declared.keys().eq(outcome.metrics.0.keys()).then(|| outcome.metrics.0.values().copied().collect())
+}
+
+fn named_metrics(what: &'static str, values: Vec<f64>, version: &Definition) -> Result<ByName<f64>, DecodeError> {
+    let declared = version.reward.as_ref().filter(|declared| declared.len() == values.len());
+    Ok(declared.ok_or_else(|| unfit(what))?.keys().cloned().zip(values).collect())
 }
 
 /// The place in a list of codes; the first one is usual, and left out.

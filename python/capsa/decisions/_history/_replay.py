@@ -65,13 +65,14 @@ def _start_before(store: Store, fold: Fold, place: Place, decided: Event, learne
     Gives the sequence from after which events are to be folded; ``None`` where nothing to begin with is left.
     """
     journal, tenant = store._journal, place[0]
+    purged = _snapshots.last_purge(journal, tenant)
     for event, sealed in reversed(_snapshots.all_sealed(journal, tenant)):
-        if event.sequence < decided.sequence and _snapshots.load(journal, fold, event, sealed):
+        if purged < event.sequence < decided.sequence and _snapshots.load(journal, fold, event, sealed):
             state = fold.capsules.get(place)
             if state is None or state.native.learner_version <= learner_version:
                 return event.sequence
             fold.forget(tenant)
-    return 0 if journal.first(tenant) == 1 else None
+    return purged if purged or journal.first(tenant) == 1 else None
 
 
 def _made_again(

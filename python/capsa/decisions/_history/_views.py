@@ -137,12 +137,15 @@ def decided_event(
     assert sequence is not None
     tenant, job, capsule = place
     event = event_at(store._journal, tenant, sequence)
-    if event is not None and event.erased:
-        raise unknown_decision(decision_id)
-    # Another event may stand there since.
-    recorded = event is not None and event.type == "decided" and event.path == f"{job}/{capsule}"
-    if event is None or not recorded or about.nonce not in event.payload:
+    # Where a crash took its record, another event may stand there since.
+    if (
+        event is None
+        or (event.type, event.path, event.time_ms) != ("decided", f"{job}/{capsule}", about.decided_ms)
+        or not (event.erased or about.nonce in event.payload)
+    ):
         return None, ["decision not recorded: the process ended before its record was on disk"]
+    if event.erased:
+        raise unknown_decision(decision_id)
     return event, []
 
 
