@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def test_decisions_are_recorded_under_the_version_that_made_them() -> None:
         if event.type == "installed":
             version += 1
         elif event.type == "learning_changed":
-            frozen = '"freeze": true' in cbor2.loads(event.payload)["overrides"]
+            frozen = json.loads(cbor2.loads(event.payload)["overrides"]).get("rails", {}).get("freeze", False)
         elif event.type == "decided":
             assert native.read_decision(event).capsule_version == version
         elif event.type == "outcome_received":

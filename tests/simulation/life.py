@@ -80,6 +80,7 @@ def small() -> Iterator[None]:
         patch.object(_upkeep, "SIGNED_EVENTS", model.SIGNED_EVENTS),
         patch.object(_upkeep, "_STEP", 3),
         patch.object(_ledger, "ROWS", 4),
+        patch.object(_ledger, "FRESH", 6),
         patch.object(_index, "STEP_ROWS", 5),
         patch.object(_journal, "_PAGE_EVENTS", 16),
     ):

@@ -139,8 +139,9 @@ class Operators:
         ids = model.about(tenant, subject)
         contents = model.contents(tenant, ids)
         if ids:
-            stage.add(tenant, Sealed())
+            # First it is on record; what is learned then no longer follows from the events alone.
             stage.add(tenant, Erased(ids))
+            stage.add(tenant, Sealed())
         done = stage.store.erase_subject(subject, tenant=tenant)
         same("what was erased", (done.decisions, done.events), (len(ids), len(contents)))
         if ids:
@@ -198,8 +199,6 @@ class Failures:
             work()
         except Killed:
             stage.kills += 1
-            # As after a purge.
-            stage.clock.forward(0.001)
             stage.erasing = work == self._erase
             stage.ended()
             if stage.erasing:
@@ -262,6 +261,7 @@ class Failures:
             else:
                 return
         world.close(stage.store)
+        stage.clock.forward(0.001)
         stage.store = stage.opened()
         stage.repeated.clear()
         lengths = {tenant: stage.store.journal.length(tenant) for tenant in stage.store.journal.streams()}

@@ -117,6 +117,8 @@ class Stage:
         self.world.kill = None
         before = self.model
         self.world.crash(self.store)
+        # It takes a moment. So what is recorded next is younger than what is lost.
+        self.clock.forward(0.001)
         self.repeated.clear()
         self.store = self.opened()
         found = {tenant: self.store.journal.length(tenant) for tenant in self.store.journal.streams()}

@@ -15,7 +15,7 @@ use capsa_core::record::{Circumstances, record, stream_key};
 use capsa_core::rejected::{Refusal, Rejected};
 use capsa_core::sealed;
 use capsa_core::world::{self, Fields, Value};
-use capsa_core::{decide::Reason, outcome, rejected};
+use capsa_core::{outcome, rejected};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -25,9 +25,13 @@ use crate::decision::{Decision, Origin};
 use crate::errors::Raised;
 use crate::events::{self, JournalEvent};
 use crate::host::Component;
-use crate::keyring::{Keyring, OpenedId};
+use crate::keyring::{self, Keyring, OpenedId};
+use crate::pace::Pace;
 use crate::request::{check_key, json, log_lines, metrics, strategy_names, unknown_strategy_number};
 use crate::tally;
+
+/// The weights of so many options take less than 50 µs.
+const FEW_OPTIONS: usize = 16;
 
 /// One capsule's component and state.
 #[pyclass(module = "capsa._native", frozen)]
@@ -35,6 +39,8 @@ pub struct Capsule {
     origin: Arc<Origin>,
     stream_key: [u8; 8],
     inner: Mutex<Inner>,
+    decides: Pace,
+    values: Pace,
 }
 
 pub(crate) struct Inner {
@@ -121,39 +127,7 @@ impl Capsule {
         let origin =
             Arc::new(Origin { tenant: tenant.to_owned(), job: job.to_owned(), place, keys: keys.clone_ref(py) });
         let inner = Mutex::new(Inner { state, component: Arc::clone(&component.0) });
-        Self { origin, stream_key, inner }
-    }
-
-    /// The record as far as an id tells it.
-    fn told(&self, nonce: [u8; 16], deadline_ms: u64, carried: sealed::Carried) -> Option<(Decided, Arc<Definition>)> {
-        let sealed::Carried { capsule_version, mode, options, propensity, key } = carried;
-        let version = Arc::clone(&self.lock().state.version_at(capsule_version)?.definition);
-        let options: Option<ByName<String>> = (version.strategies.iter().zip(options))
-            .map(|(strategy, number)| Some((strategy.name.clone(), strategy.options.get(usize::from(number))?.clone())))
-            .collect();
-        let record = Decided {
-            id: Bytes16(nonce),
-            key,
-            mode: if mode == 0 { Mode::Live } else { Mode::Shadow },
-            other: None,
-            reason: Reason::Learned,
-            allowed: None,
-            capsule: version.name.clone(),
-            current: None,
-            options: options?,
-            unknown: None,
-            baseline: ByName::default(),
-            key_from: KeyFrom::Input,
-            suggested: None,
-            propensity,
-            deadline_ms,
-            probabilities: None,
-            capsule_version,
-            learner_version: 0,
-            subject: None,
-            defaults: None,
-        };
-        Some((record, version))
+        Self { origin, stream_key, inner, decides: Pace::default(), values: Pace::default() }
     }
 
     /// `None` where the capsule was changed in between.
@@ -277,7 +251,7 @@ impl Capsule {
         } else {
             Asked { options: Vec::new(), current: None, subject }
         };
-        let made = py.detach(|| self.decide_once(nonce, now_ms, input, context_key.as_deref(), &asked))?;
+        let made = self.decides.run(py, || self.decide_once(nonce, now_ms, input, context_key.as_deref(), &asked))?;
         let payload = PyBytes::new(py, &made.payload).unbind();
         let decision = Decision::new(made.record, Arc::clone(&self.origin), made.version, payload);
         Ok(decision.with_words(made.warnings, made.log))
@@ -299,7 +273,8 @@ impl Capsule {
     }
 
     fn read_outcome<'py>(&self, py: Python<'py>, event: JournalEvent) -> Result<Bound<'py, PyDict>, Raised> {
-        match self.lock().state.decode(&event.written(py))? {
+        let decoded = self.lock().state.decode(&event.written(py))?;
+        match decoded {
             Event::OutcomeReceived(outcome) | Event::HorizonPassed(outcome) => {
                 Ok(events::outcome_fields(py, &outcome)?)
             }
@@ -308,11 +283,14 @@ impl Capsule {
     }
 
     fn encode_outcome<'py>(&self, py: Python<'py>, fields: &Bound<'py, PyDict>) -> Result<Bound<'py, PyBytes>, Raised> {
-        let inner = self.lock();
-        let outcome = events::outcome(fields, inner.state.program().definition.name.clone())?;
-        let version = inner.state.version_at(outcome.capsule_version);
+        let mut outcome = events::outcome(fields)?;
+        let version = {
+            let inner = self.lock();
+            outcome.capsule.clone_from(&inner.state.program().definition.name);
+            inner.state.version_at(outcome.capsule_version).map(|version| Arc::clone(&version.definition))
+        };
         let version = version.ok_or_else(|| PyValueError::new_err("a version that was never installed"))?;
-        Ok(PyBytes::new(py, &outcome.encode(&version.definition)))
+        Ok(PyBytes::new(py, &outcome.encode(&version)))
     }
 
     /// What an id says; `None` if it was not sealed here for this capsule.
@@ -323,15 +301,14 @@ impl Capsule {
         let deadline_ms = decided_ms.saturating_add_signed(horizon_ms);
         let decision = match carried {
             None => None,
-            Some(carried) => match self.told(nonce, deadline_ms, carried) {
+            Some(carried) => {
+                let told = keyring::told(&self.lock().state, nonce, deadline_ms, carried);
                 // A version that this store does not have: an older backup was restored.
-                None => return Ok(None),
-                Some((record, version)) => {
-                    let payload = PyBytes::new(py, b"").unbind();
-                    let decision = Decision::new(record, Arc::clone(&self.origin), version, payload).at(sequence);
-                    Some(Py::new(py, decision)?)
-                }
-            },
+                let Some((record, version)) = told else { return Ok(None) };
+                let payload = PyBytes::new(py, b"").unbind();
+                let decision = Decision::new(record, Arc::clone(&self.origin), version, payload).at(sequence);
+                Some(Py::new(py, decision)?)
+            }
         };
         Ok(Some(OpenedId { nonce, sequence, decided_ms, deadline_ms, decision }))
     }
@@ -369,7 +346,7 @@ impl Capsule {
         let (program, component) = self.ready();
         let made: Vec<world::Made> = decision.record.made(taken.map(ByName).as_ref());
         let fields: Fields = outcome.into_iter().map(|(name, value)| (name, Value::Number(value))).collect();
-        py.detach(|| {
+        self.values.run(py, || {
             let valued = component.reward(&fields, &made).map_err(|failed| failed.error)?;
             let [low, high] = program.reward_range();
             // A declared sum of weights may end a rounding error outside; anything more is a fault.
@@ -505,11 +482,13 @@ impl Capsule {
     }
 
     fn weights(&self, py: Python<'_>, context_key: &str, now_ms: u64) -> BTreeMap<String, Vec<f64>> {
-        py.detach(|| {
+        let weigh = || {
             let mut inner = self.lock();
             let weights = inner.state.weights(context_key, now_ms);
             by_strategy(inner.state.program(), &weights)
-        })
+        };
+        // Some microseconds: to get the interpreter back would take longer.
+        if self.ready().0.total_options <= FEW_OPTIONS { weigh() } else { py.detach(weigh) }
     }
 
     #[pyo3(signature = (now_ms, *, after=None, limit=100))]

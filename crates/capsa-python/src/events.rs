@@ -61,8 +61,8 @@ pub const STATUSES: [(&str, Status); 6] = [
     ("expired", Status::Expired),
 ];
 
-/// An outcome as Python gives it: a dict of its fields.
-pub fn outcome(fields: &Bound<'_, PyDict>, capsule: String) -> PyResult<OutcomeReceived> {
+/// An outcome as Python gives it: a dict of its fields. Of which capsule is for the caller to say.
+pub fn outcome(fields: &Bound<'_, PyDict>) -> PyResult<OutcomeReceived> {
     let named: String = needed(fields, "status")?;
     let status = STATUSES
         .iter()
@@ -75,7 +75,7 @@ pub fn outcome(fields: &Bound<'_, PyDict>, capsule: String) -> PyResult<OutcomeR
         taken: optional(fields, "taken")?.map(ByName),
         reward: optional(fields, "reward")?,
         status,
-        capsule,
+        capsule: String::new(),
         metrics: ByName(needed(fields, "metrics")?),
         delay_ms: optional(fields, "delay_ms")?,
         capsule_version: needed(fields, "capsule_version")?,

@@ -1,7 +1,12 @@
 //! The keys of decision ids, and what an id says.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use capsa_core::capsule::Capsule as State;
+use capsa_core::cbor::{ByName, Bytes16};
+use capsa_core::decide::Reason;
+use capsa_core::definition::{Definition, Mode};
+use capsa_core::events::{Decided, KeyFrom};
 use capsa_core::sealed::{self, KEY_BYTES};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -56,4 +61,41 @@ impl OpenedId {
     fn nonce<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.nonce)
     }
+}
+
+/// The record as far as an id tells it; `None` where it names a version or an option that there never was.
+pub fn told(
+    state: &State,
+    nonce: [u8; 16],
+    deadline_ms: u64,
+    carried: sealed::Carried,
+) -> Option<(Decided, Arc<Definition>)> {
+    let sealed::Carried { capsule_version, mode, options, propensity, key } = carried;
+    let version = Arc::clone(&state.version_at(capsule_version)?.definition);
+    let options: Option<ByName<String>> = (version.strategies.iter().zip(options))
+        .map(|(strategy, number)| Some((strategy.name.clone(), strategy.options.get(usize::from(number))?.clone())))
+        .collect();
+    let record = Decided {
+        id: Bytes16(nonce),
+        key,
+        mode: if mode == 0 { Mode::Live } else { Mode::Shadow },
+        other: None,
+        reason: Reason::Learned,
+        allowed: None,
+        capsule: version.name.clone(),
+        current: None,
+        options: options?,
+        unknown: None,
+        baseline: ByName::default(),
+        key_from: KeyFrom::Input,
+        suggested: None,
+        propensity,
+        deadline_ms,
+        probabilities: None,
+        capsule_version,
+        learner_version: 0,
+        subject: None,
+        defaults: None,
+    };
+    Some((record, version))
 }

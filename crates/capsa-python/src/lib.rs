@@ -14,6 +14,7 @@ mod host;
 mod joint;
 mod keyring;
 mod learners;
+mod pace;
 mod replay;
 mod request;
 mod tally;

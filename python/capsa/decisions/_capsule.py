@@ -123,6 +123,7 @@ class Capsule:
                     event = store._append(self._place, "decided", now_ms, payload, due_ms=decision.due_ms)
                     decision.recorded_at(event.sequence)
                     state.decided(decision)
+                    store._ledger.decided(decision.nonce)
                     if decision.due_ms is not None:
                         store._keep_up()
                     return decision

@@ -271,7 +271,7 @@ def _metrics(
     everything = known | new
     status = _status(native, about, now_ms, taken)
     missing = [name for name in native.declared_metrics or [] if name not in everything]
-    if parts is not None:
+    if parts is not None and known:
         parts = native.parts(everything)
     once = [metric_key(about.nonce, name) for name in new]
     if missing and status != "late":

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Decisions that are kept at hand; those whose feedback is not yet on disk always are.
 ROWS: Final = 8192
+#: Decisions of which it is known without a look into the journal that they have had nothing.
+FRESH: Final = 65_536
 #: So long after its horizon, feedback of a decision is still compared with what was posted before. From then on it is
 #: recorded as late whatever it says, and the journal may forget which posts there were.
 GRACE_MS: Final = 24 * 3600 * 1000
@@ -91,13 +93,22 @@ class Ledger:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._rows: OrderedDict[tuple[str, bytes], Row] = OrderedDict()
+        # Those that were made here and not asked for since, in their order: most feedback comes soon.
+        self._fresh: dict[bytes, None] = {}
+
+    def decided(self, nonce: bytes) -> None:
+        """Takes note of a decision that was just made."""
+        self._fresh[nonce] = None
+        if len(self._fresh) > FRESH:
+            del self._fresh[next(iter(self._fresh))]
 
     def row(self, stream: str, nonce: bytes, native: NativeCapsule) -> Row:
         """What a decision has had. The caller adds to it what he records."""
         place = stream, nonce
         row = self._rows.get(place)
         if row is None:
-            row = self._rows[place] = self._read(stream, nonce, native)
+            fresh = self._fresh.pop(nonce, self) is None
+            row = self._rows[place] = Row() if fresh else self._read(stream, nonce, native)
             if len(self._rows) > ROWS:
                 self._shrink()
         else:
@@ -112,6 +123,7 @@ class Ledger:
     def erase(self, stream: str, nonces: Iterable[bytes], sequence: int) -> None:
         """Marks decisions as erased by the event at a sequence, which is perhaps not yet on disk."""
         for nonce in nonces:
+            self._fresh.pop(nonce, None)
             self._rows[stream, nonce] = Row(last=sequence, erased=True)
             self._rows.move_to_end((stream, nonce))
 
