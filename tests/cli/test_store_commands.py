@@ -319,6 +319,7 @@ NEEDS_A_STORE = [
     ["audit"],
     ["purge", "default", "--yes"],
     ["erase", "anna", "--yes"],
+    ["upkeep"],
     ["keys rotate", "--yes"],
     # These look without opening it.
     ["audit verify"],

@@ -111,17 +111,18 @@ def _add_feedback(commands: Commands) -> None:
     )
 
 
-def open_existing(folder: Path) -> Store:
+def open_existing(folder: Path, *, retention: str | None = None) -> Store:
     """Opens a store that is there; `capsa.open` would make one.
 
     Raises:
         NotAStore: There is none.
+        InvalidField: `retention` is not a duration.
     """
     import capsa
 
     check_store(folder)
     # How long events are kept is declared where the service opens the store: a look at it must not cut any off.
-    return capsa.open(folder, retention=None, upkeep=False)
+    return capsa.open(folder, retention=retention, upkeep=False)
 
 
 def check_store(folder: Path, remedy: str | None = None) -> None:
