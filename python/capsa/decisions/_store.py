@@ -205,8 +205,8 @@ class Store:
         self._closed = False
         #: How many events there were when this process signed its last checkpoint or began, and when that was.
         self._signed = (sum(map(journal.length, journal.streams())), self._now_ms())
-        if isinstance(journal, SqliteJournal) and journal.migrated_from == 1:
-            _migrate.claim_posts(journal, Fold(self._components.load, self._ids.ring))
+        if isinstance(journal, SqliteJournal):
+            _migrate.claim_posts(journal, lambda: Fold(self._components.load, self._ids.ring))
         for stream in journal.streams():
             _snapshots.start(journal, self._fold, stream)
         _OPEN_STORES.add(self)

@@ -1,0 +1,100 @@
+"""The format promise: stores of every format so far open, and everything in them goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.decisions.golden_store import Clock
+
+import capsa
+
+GOLDEN = Path(__file__).parent / "golden_stores"
+FORMATS = sorted(folder.name for folder in GOLDEN.iterdir())
+
+
+class Golden:
+    """A copy of a golden store, with what it must read as."""
+
+    def __init__(self, format_: str, into: Path) -> None:
+        self.folder = into / format_
+        shutil.copytree(GOLDEN / format_, self.folder)
+        self.expected: dict[str, Any] = json.loads((self.folder / "expected.json").read_text())
+        (self.folder / "expected.json").unlink()
+        for path in (self.folder, *self.folder.rglob("*")):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        self.clock = Clock()
+        self.clock.now_s = self.expected["now_s"]
+
+    def open(self) -> capsa.Store:
+        return capsa.open(self.folder, clock=self.clock, upkeep=False)
+
+
+@pytest.fixture(params=FORMATS)
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Golden:
+    return Golden(request.param, tmp_path)
+
+
+def test_a_golden_store_has_learned_what_it_had_learned(golden: Golden) -> None:
+    """State, report and settings, and all of it folds again to the same."""
+    for _ in range(2):
+        with golden.open() as store:
+            router = store.capsule("router")
+            pair = store.tenant("acme").job("calls").capsule("retries")
+            report = router.report()
+            wanted = golden.expected["router"]
+            assert router.state_hash == wanted["state_hash"]
+            assert (report.decisions, report.feedback.applied) == (wanted["decisions"], wanted["applied"])
+            assert router.learning == wanted["learning"]
+            assert pair.state_hash == golden.expected["retries"]["state_hash"]
+            assert store.rebuild().equal
+            assert store.verify() == []
+
+
+def test_feedback_goes_on_by_the_ids_that_were_given(golden: Golden) -> None:
+    """What was posted is repeated, other content conflicts, what is missing counts once; after a restart too."""
+    for round_ in range(2):
+        with golden.open() as store:
+            router = store.capsule("router")
+            for row in golden.expected["decisions"]:
+                for post, _ in zip(row["posts"], row["statuses"], strict=True):
+                    assert router.feedback(row["id"], **post).status == "repeated"
+                match row["posts"], row["statuses"]:
+                    case [[{"reward": reward}], _]:
+                        with pytest.raises(capsa.FeedbackConflict):
+                            router.feedback(row["id"], reward=reward + 0.25)
+                    case [_, ["pending"]]:
+                        part = router.feedback(row["id"], outcome={"cost": 0.5})
+                        assert part.status == ("repeated" if round_ else "applied")
+                    case [[], _]:
+                        whole = router.feedback(row["id"], reward=0.25)
+                        assert whole.status == ("repeated" if round_ else "applied")
+            assert store.rebuild().equal
+
+
+def test_the_views_show_the_past(golden: Golden) -> None:
+    """Every decision has its row, its story, and is made again from the state of its time."""
+    with golden.open() as store:
+        router = store.capsule("router")
+        rows = router.decisions(limit=1000)
+        assert [row.propensity for row in rows] == [row["propensity"] for row in golden.expected["decisions"]]
+        for row, wanted in zip(rows, golden.expected["decisions"], strict=True):
+            assert row.choices == {"choice": wanted["option_name"]}
+            story = router.story(row.decision_id)
+            assert len(story.posts) == len(wanted["posts"])
+            assert router.replay(row.decision_id).equal
+            assert router.story(wanted["id"]).decision == row
+        assert store.export(golden.folder.with_name("readable")).events > 0
+
+
+def test_a_newer_format_is_refused_with_words(golden: Golden) -> None:
+    """Downgrading is not possible, and says so."""
+    connection = sqlite3.connect(golden.folder / "store.sqlite")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(capsa.StoreError, match="format 99"):
+        golden.open()
