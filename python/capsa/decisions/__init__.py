@@ -3,20 +3,45 @@
 from capsa.decisions._answers import ContextMemory, Feedback, InstallResult, StrategyFeedback
 from capsa.decisions._async import AsyncCapsule, AsyncStore
 from capsa.decisions._capsule import Capsule
+from capsa.decisions._erasure import Erased, Purged
+from capsa.decisions._history import (
+    AuditRecord,
+    DecisionRecord,
+    Difference,
+    Export,
+    FeedbackRecord,
+    Rebuild,
+    RebuiltCapsule,
+    Replay,
+    Story,
+)
 from capsa.decisions._report import Report
 from capsa.decisions._store import Job, Store, Tenant, open_store
+from capsa.decisions._upkeep import Upkeep
 
 __all__ = [
     "AsyncCapsule",
     "AsyncStore",
+    "AuditRecord",
     "Capsule",
     "ContextMemory",
+    "DecisionRecord",
+    "Difference",
+    "Erased",
+    "Export",
     "Feedback",
+    "FeedbackRecord",
     "InstallResult",
     "Job",
+    "Purged",
+    "Rebuild",
+    "RebuiltCapsule",
+    "Replay",
     "Report",
     "Store",
+    "Story",
     "StrategyFeedback",
     "Tenant",
+    "Upkeep",
     "open_store",
 ]

@@ -7,7 +7,7 @@ no lock meanwhile that a decision waits for; so does the wait for the disk, whic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from capsa.decisions._report import Report
     from capsa.decisions._upkeep import Upkeep
+    from capsa.errors import CapsaError
     from capsa.journal import Backup, Fault
 
 
@@ -177,6 +178,14 @@ class AsyncCapsule:
         )
         await self._disk.durable()
         return answer
+
+    async def decide_batch(self, requests: Iterable[Mapping[str, Any]]) -> list[Decision | CapsaError]:
+        """See `Capsule.decide_batch`."""
+        return await asyncio.to_thread(self._capsule.decide_batch, requests)
+
+    async def feedback_batch(self, events: Iterable[Mapping[str, Any]]) -> list[Feedback | CapsaError]:
+        """See `Capsule.feedback_batch`."""
+        return await asyncio.to_thread(self._capsule.feedback_batch, events)
 
     async def report(self) -> Report:
         """See `Capsule.report`."""

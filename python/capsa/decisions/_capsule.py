@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from capsa import _native
-from capsa.decisions import _feedback, _history, _learning, _report, _upkeep
+from capsa.decisions import _batch, _feedback, _history, _learning, _report, _upkeep
 from capsa.decisions._answers import ContextMemory, Feedback, StrategyFeedback
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, Recorded, Repeated, _Unset
 from capsa.decisions._fold import CapsuleState
 from capsa.decisions._ids import subject_hash, unknown_decision
 from capsa.decisions._ledger import GRACE_MS
-from capsa.errors import InvalidField, shown
+from capsa.errors import CapsaError, InvalidField, shown
 
 if TYPE_CHECKING:
     from capsa._native import Decision
@@ -82,13 +82,29 @@ class Capsule:
             self._store._durable()
         return decision
 
+    def decide_batch(self, requests: Iterable[Mapping[str, Any]]) -> list[Decision | CapsaError]:
+        """Makes many decisions. One that is refused has its error in its place, the others go on.
+
+        Args:
+            requests: At most 1,000 mappings with the arguments of `decide` by name.
+
+        Raises:
+            InvalidField: `requests` is no list, or too long; nothing was decided.
+            StoreUnwritable: The decisions could not be recorded.
+        """
+        keys = _batch.DECISION_KEYS
+        answers = _batch.in_turn("requests", requests, _batch.MAX_DECISIONS, keys, self._decide)
+        if not all(answer.is_in_id for answer in answers if not isinstance(answer, CapsaError)):
+            self._store._durable()
+        return answers
+
     def _decide(
         self,
-        input: Mapping[str, Any] | None,
-        context_key: str | None,
-        options: Sequence[str | int] | Mapping[str, Sequence[str | int]] | None,
-        current: OptionLike | None,
-        subject: str | None,
+        input: Mapping[str, Any] | None = None,
+        context_key: str | None = None,
+        options: Sequence[str | int] | Mapping[str, Sequence[str | int]] | None = None,
+        current: OptionLike | None = None,
+        subject: str | None = None,
     ) -> Decision:
         """As `decide`, recorded but perhaps not yet on disk."""
         store = self._store
@@ -170,16 +186,31 @@ class Capsule:
         self._store._durable()
         return answer
 
+    def feedback_batch(self, events: Iterable[Mapping[str, Any]]) -> list[Feedback | CapsaError]:
+        """Reports what came of many decisions, in order. One that is refused has its error in its place.
+
+        Args:
+            events: At most 10,000 mappings with the arguments of `feedback` by name.
+
+        Raises:
+            InvalidField: `events` is no list, or too long; nothing has changed.
+            StoreUnwritable: They could not be brought to disk; which were is known after the next start.
+        """
+        keys = _batch.FEEDBACK_KEYS
+        answers = _batch.in_turn("events", events, _batch.MAX_FEEDBACKS, keys, self._feedback)
+        self._store._durable()
+        return answers
+
     def _feedback(
         self,
-        decision_id: str | _Unset | None,
+        decision_id: str | _Unset | None = NOT_GIVEN,
         *,
-        outcome: Mapping[str, float | bool] | None,
-        reward: float | None,
-        taken: OptionLike | _Unset | None,
-        strategy: str | int | None,
-        option: str | int | None,
-        context_key: str | None,
+        outcome: Mapping[str, float | bool] | None = None,
+        reward: float | None = None,
+        taken: OptionLike | _Unset | None = AS_ANSWERED,
+        strategy: str | int | None = None,
+        option: str | int | None = None,
+        context_key: str | None = None,
     ) -> Feedback:
         """As `feedback`, recorded but perhaps not yet on disk."""
         state = self._state()
