@@ -169,7 +169,7 @@ def _look_at_capsules(diagnosis: Diagnosis, inspection: Inspection) -> None:
     fold = Fold(lambda digest: host.load(inspection.blob(digest)), _native.Keyring())
     for stream in inspection.streams():
         # It only reads.
-        _snapshots.start(cast("Journal", inspection), fold, stream)
+        _snapshots.start(_snapshots.Marks(cast("Journal", inspection)), fold, stream)
     diagnosis.capsules = [
         Found(
             tenant=tenant,

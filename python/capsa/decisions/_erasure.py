@@ -63,7 +63,7 @@ def erase_subject(store: Store, tenant: str, subject: str) -> Erased:
     with store._upkeeping:
         search = _Search(store._fold, subject_hash(store._journal, subject))
         # What was purged is gone already, though perhaps not yet cut off.
-        search.last = _snapshots.last_purge(store._journal, tenant)
+        search.last = store._marks.last_purge(tenant)
         marked: set[bytes] = set()
         # Until nothing was decided meanwhile. What is marked gets no more feedback.
         while True:

@@ -84,95 +84,142 @@ def seal(store: Store, tenant: str, why: Why, *, epoch: int = 0) -> Event | None
         if len(blob) > MAX_BYTES:
             _log.warning("%s: the state has %d bytes, too many for a snapshot", tenant, len(blob))
             return None
-        last = newest(store._journal, tenant)
+        last = store._marks.newest(tenant)
         sealed = Sealed(
             why=why,
             fold=_native.FOLD_VERSION,
-            epoch=(last[1].epoch if last else 0) + epoch,
+            epoch=(last.epoch if last else 0) + epoch,
             digest=_native.digest(blob),
             states={name: state.native.state_hash for name, state in sorted(capsules.items())},
         )
         # Written before the event that names it, and in its order: that one is never there without it.
         store._journal.put_blob(sealed.digest, blob, wait=False)
         payload = cbor2.dumps(msgspec.to_builtins(sealed), canonical=True)
-        return store._journal.append(tenant, "snapshot_sealed", store._now_ms(), SYSTEM, "", payload)
+        event = store._journal.append(tenant, "snapshot_sealed", store._now_ms(), SYSTEM, "", payload)
+        store._unsealed_since[tenant] = event.sequence, event.time_ms
+        return event
 
 
-def all_sealed(journal: Journal, tenant: str) -> list[tuple[Event, Sealed]]:
-    """The sealing events of a tenant that are there, in order."""
-    found = []
-    for sequence in journal.cuts(tenant):
-        event = event_at(journal, tenant, sequence)
-        if event is not None and event.type == "snapshot_sealed" and not event.erased:
-            found.append((event, read_sealed(event)))
-    return found
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """An event where a stream can be cut.
+
+    Attributes:
+        sequence: Its place in the stream.
+        time_ms: When it happened.
+        purged: Whether it is a purge; else a snapshot.
+        epoch: Of a snapshot.
+        digest: Of a snapshot's blob; empty where its event says nothing any more.
+    """
+
+    sequence: int
+    time_ms: int
+    purged: bool
+    epoch: int = 0
+    digest: str = ""
 
 
-def newest(journal: Journal, tenant: str) -> tuple[Event, Sealed] | None:
-    """The last sealing event of a tenant."""
-    for sequence in reversed(journal.cuts(tenant)):
-        event = event_at(journal, tenant, sequence)
-        if event is not None and event.type == "purged":
+class Marks:
+    """The events where the streams of a journal can be cut. Each is read once: there are more with every hour.
+
+    Args:
+        journal: Which holds them.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._read: dict[str, dict[int, Mark]] = {}
+
+    def of(self, tenant: str) -> list[Mark]:
+        """Those of a tenant that are there, in order."""
+        before = self._read.get(tenant, {})
+        found = {
+            sequence: mark
+            for sequence in self.journal.cuts(tenant)
+            if (mark := before.get(sequence) or self._mark(tenant, sequence)) is not None
+        }
+        self._read[tenant] = found
+        return list(found.values())
+
+    def newest(self, tenant: str) -> Mark | None:
+        """The last snapshot of a tenant that was not purged since."""
+        marks = self.of(tenant)
+        return marks[-1] if marks and not marks[-1].purged else None
+
+    def last_purge(self, tenant: str) -> int:
+        """Where a tenant was purged last: nothing before it counts, whether it is cut off already or not. 0 if never."""
+        return max((mark.sequence for mark in self.of(tenant) if mark.purged), default=0)
+
+    def snapshots(self, tenant: str) -> list[Mark]:
+        """The snapshots of a tenant since it was purged last, in order."""
+        purged = self.last_purge(tenant)
+        return [mark for mark in self.of(tenant) if mark.sequence > purged]
+
+    def _mark(self, tenant: str, sequence: int) -> Mark | None:
+        event = event_at(self.journal, tenant, sequence)
+        if event is None:
             return None
-        if event is not None and not event.erased:
-            return event, read_sealed(event)
-    return None
+        if event.type == "purged":
+            return Mark(sequence, event.time_ms, True)
+        if event.erased:
+            return Mark(sequence, event.time_ms, False)
+        sealed = read_sealed(event)
+        return Mark(sequence, event.time_ms, False, sealed.epoch, sealed.digest)
 
 
-def load(journal: Journal, fold: Fold, event: Event, sealed: Sealed) -> bool:
+def load(journal: Journal, fold: Fold, tenant: str, mark: Mark) -> bool:
     """Takes a snapshot over into a fold; whether it is still there.
 
     Raises:
         JournalMismatch: It is not what was sealed, or of a fold that this version does not know.
         StoreDamaged: Its bytes have changed.
     """
+    event = event_at(journal, tenant, mark.sequence)
+    if event is None or not mark.digest:
+        return False
+    sealed = read_sealed(event)
     try:
         blob = journal.blob(sealed.digest)
     except UnknownBlob:
         return False
-    fold.forget(event.stream)
+    fold.forget(tenant)
     kept: dict[str, Any] = cbor2.loads(blob)["capsules"]
     for name, of_capsule in kept.items():
         job, _, capsule = name.partition("/")
-        place = event.stream, job, capsule
+        place = tenant, job, capsule
         fold.restore(place, of_capsule)
         if fold.capsules[place].native.state_hash != sealed.states.get(name):
             raise JournalMismatch(
-                f"the snapshot at event {event.sequence} of {event.stream} does not give the state of {name} that was sealed",
+                f"the snapshot at event {mark.sequence} of {tenant} does not give the state of {name} that was sealed",
                 remedy="restore a backup",
             )
     return True
 
 
-def start(journal: Journal, fold: Fold, tenant: str) -> int:
-    """Folds a tenant up to now: the newest snapshot that holds, and what came after it. Gives how many events.
+def start(marks: Marks, fold: Fold, tenant: str) -> Mark | None:
+    """Folds a tenant up to now: the newest snapshot that holds, which is given, and what came after it.
 
     Raises:
         JournalMismatch: Neither a snapshot nor the journal from its beginning can be used.
     """
-    after = 0
-    for sequence in reversed(journal.cuts(tenant)):
-        event = event_at(journal, tenant, sequence)
-        if event is None or event.type == "purged":
-            after = sequence
-            break
+    journal, loaded = marks.journal, None
+    for mark in reversed(marks.snapshots(tenant)):
         try:
-            loaded = load(journal, fold, event, read_sealed(event))
+            loaded = mark if load(journal, fold, tenant, mark) else None
         except (JournalMismatch, StoreDamaged) as error:
             _log.warning("%s: %s; an older snapshot is tried", tenant, error)
-            loaded = False
-        if loaded:
-            after = sequence
+        if loaded is not None:
             break
+    after = marks.last_purge(tenant)
+    if loaded is not None:
+        after = loaded.sequence
     else:
-        check_whole(journal, tenant)
+        if not after:
+            check_whole(journal, tenant)
         # What a snapshot that does not hold has left there.
         fold.forget(tenant)
-    folded = 0
-    for event in journal.read(tenant, after):
+    for event in journal.read(tenant, max(0, after - 1) if loaded is None else after):
         fold.apply(event)
-        folded += 1
-    return folded
+    return loaded
 
 
 def check_whole(journal: Journal, tenant: str) -> None:
@@ -184,31 +231,22 @@ def check_whole(journal: Journal, tenant: str) -> None:
         )
 
 
-def epoch_start(journal: Journal, fold: Fold, tenant: str) -> int:
+def epoch_start(marks: Marks, fold: Fold, tenant: str) -> int:
     """Brings a fold to where the present epoch of a tenant begins, or to what retention left of it.
 
     Gives the sequence from after which events are to be folded.
     """
-    purged = last_purge(journal, tenant)
-    sealed = [(event, said) for event, said in all_sealed(journal, tenant) if event.sequence > purged]
-    present = sealed[-1][1].epoch if sealed else 0
-    if purged == 0 and present == 0 and journal.first(tenant) == 1:
+    journal, purged, snapshots = marks.journal, marks.last_purge(tenant), marks.snapshots(tenant)
+    present = snapshots[-1].epoch if snapshots else 0
+    if present == 0 and purged:
+        # The purge itself is folded: it says when it was.
+        return purged - 1
+    if present == 0 and journal.first(tenant) == 1:
         return 0
-    if purged and present == 0:
-        return purged
-    for event, said in sealed:
-        if said.epoch == present and load(journal, fold, event, said):
-            return event.sequence
+    for mark in snapshots:
+        if mark.epoch == present and load(journal, fold, tenant, mark):
+            return mark.sequence
     if purged:
-        return purged
+        return purged - 1
     check_whole(journal, tenant)
-    return 0
-
-
-def last_purge(journal: Journal, tenant: str) -> int:
-    """Where a tenant was purged last: nothing before it counts, whether it is cut off already or not. 0 if never."""
-    for sequence in reversed(journal.cuts(tenant)):
-        event = event_at(journal, tenant, sequence)
-        if event is not None and event.type == "purged":
-            return sequence
     return 0

@@ -194,6 +194,9 @@ class Store:
         self._ids = IdKeys(journal, seed)
         self._fold = Fold(self._components.load, self._ids.ring)
         self._ledger = Ledger(journal)
+        self._marks = _snapshots.Marks(journal)
+        #: By tenant: where its newest snapshot stands, and its time.
+        self._unsealed_since: dict[str, tuple[int, int]] = {}
         self._retention_ms = retention_ms
         # Held while an event is appended and folded, so that the fold sees the journal's order.
         self._lock = threading.RLock()
@@ -208,7 +211,9 @@ class Store:
         if isinstance(journal, SqliteJournal):
             _migrate.claim_posts(journal, lambda: Fold(self._components.load, self._ids.ring))
         for stream in journal.streams():
-            _snapshots.start(journal, self._fold, stream)
+            mark = _snapshots.start(self._marks, self._fold, stream)
+            if mark is not None:
+                self._unsealed_since[stream] = mark.sequence, mark.time_ms
         _OPEN_STORES.add(self)
         self._upkeep = upkeep
         self._thread: _upkeep.UpkeepThread | None = None

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Between two rounds of the thread.
 ROUND_SECONDS: Final = 5.0
+#: So many rounds come before one that also looks at what is old.
+_SHORT_ROUNDS: Final = 11
 #: Events after which a tenant's state is sealed: a start folds at most about so many.
 SNAPSHOT_EVENTS = 50_000
 #: Events after which a checkpoint is signed, or after an hour, or when the store is closed after `CLOSING_EVENTS`.
@@ -68,12 +70,14 @@ class UpkeepThread(threading.Thread):
 
     def run(self) -> None:
         """Rounds, until `end`."""
+        short = 0
         while not self._over.wait(ROUND_SECONDS):
             store = self._store()
             if store is None:
                 return
+            short = (short + 1) % (_SHORT_ROUNDS + 1)
             try:
-                upkeep(store)
+                upkeep(store, old=not short)
             except CapsaError as error:
                 if self._over.is_set() or store._closed:
                     return
@@ -87,11 +91,12 @@ class UpkeepThread(threading.Thread):
             self.join()
 
 
-def upkeep(store: Store, *, all_due: bool = False) -> Upkeep:
+def upkeep(store: Store, *, old: bool = True, all_due: bool = False) -> Upkeep:
     """One round.
 
     Args:
         store: The store.
+        old: Whether what is old is cut off and forgotten, too: that takes a look at each tenant.
         all_due: Whether a checkpoint is due with every new event.
 
     Raises:
@@ -99,8 +104,10 @@ def upkeep(store: Store, *, all_due: bool = False) -> Upkeep:
     """
     with store._upkeeping:
         store._check_usable()
-        horizons, snapshots, cut = sweep(store), _seal_due(store), _finish_purges(store) + _retain(store)
-        _forget(store)
+        horizons, snapshots, cut = sweep(store), _seal_due(store), 0
+        if old:
+            cut = _finish_purges(store) + _retain(store)
+            _forget(store)
         # Last: it signs what the others have written.
         checkpoints = _sign_due(store, 1 if all_due else SIGNED_EVENTS)
         return Upkeep(horizons=horizons, checkpoints=checkpoints, snapshots=snapshots, cut=cut)
@@ -201,27 +208,27 @@ def _sign_due(store: Store, events: int) -> int:
 def unsealed(store: Store, tenant: str) -> tuple[int, int]:
     """How many events of a tenant no snapshot holds, and since when, milliseconds since 1970."""
     journal = store._journal
-    last = _snapshots.newest(journal, tenant)
-    if last is not None:
-        return journal.length(tenant) - last[0].sequence, last[0].time_ms
-    first = next(journal.read(tenant, 0, 1), None)
-    return journal.length(tenant), first.time_ms if first else store._now_ms()
+    since = store._unsealed_since.get(tenant)
+    if since is None:
+        first = next(journal.read(tenant, 0, 1), None)
+        since = store._unsealed_since[tenant] = 0, first.time_ms if first else store._now_ms()
+    return journal.length(tenant) - since[0], since[1]
 
 
-def _kept(store: Store, tenant: str) -> list[tuple[int, str]]:
-    """The snapshots of a tenant that stay: time and digest.
+def _kept(store: Store, tenant: str) -> list[_snapshots.Mark]:
+    """The snapshots of a tenant that stay.
 
     Those are the two newest, where an epoch begins, and the first in each part of the retention: there the journal
     can be cut later, and its rest still be folded.
     """
-    sealed = _snapshots.all_sealed(store._journal, tenant)
+    snapshots = store._marks.snapshots(tenant)
     part_ms = None if store._retention_ms is None else max(1, store._retention_ms // _PARTS)
     kept, epoch, part = [], -1, -1
-    for at, (event, said) in enumerate(sealed):
-        of_part = -1 if part_ms is None else event.time_ms // part_ms
-        if at >= len(sealed) - 2 or said.epoch != epoch or of_part != part:
-            kept.append((event.sequence, said.digest))
-        epoch, part = said.epoch, of_part
+    for at, mark in enumerate(snapshots):
+        of_part = -1 if part_ms is None else mark.time_ms // part_ms
+        if at >= len(snapshots) - 2 or mark.epoch != epoch or of_part != part:
+            kept.append(mark)
+        epoch, part = mark.epoch, of_part
     return kept
 
 
@@ -230,7 +237,7 @@ def drop_blobs(store: Store) -> None:
     # A snapshot that was sealed a moment ago is known once it is durable.
     store._durable()
     with store._blobs:
-        keep = {digest for tenant in store._journal.streams() for _, digest in _kept(store, tenant)}
+        keep = {mark.digest for tenant in store._journal.streams() for mark in _kept(store, tenant)}
         for state in list(store._fold.capsules.values()):
             keep.update(state.native.version_digests)
         store._journal.drop_blobs(keep)
@@ -245,15 +252,13 @@ def _retain(store: Store) -> int:
         # What feedback is compared with is kept whatever is declared.
         longest_ms = longest(store, tenant)
         before_ms = store._now_ms() - max(store._retention_ms, (longest_ms or 0) + 2 * GRACE_MS)
-        newest = _snapshots.newest(journal, tenant)
+        first = journal.first(tenant)
         old = [
-            sequence
-            for sequence, _ in _kept(store, tenant)
-            if journal.first(tenant) < sequence
-            and (event := next(journal.read(tenant, sequence - 1, 1), None)) is not None
-            and event.time_ms <= before_ms
+            mark.sequence
+            for mark in _kept(store, tenant)
+            if first < mark.sequence and mark.digest and mark.time_ms <= before_ms
         ]
-        if old and newest is not None:
+        if old:
             removed += journal.cut(tenant, max(old))
     if removed:
         drop_blobs(store)
@@ -270,7 +275,7 @@ def _finish_purges(store: Store) -> int:
     """Cuts off what a purge has left that a crash ended."""
     removed, journal = 0, store._journal
     for tenant in journal.streams():
-        purged = _snapshots.last_purge(journal, tenant)
+        purged = store._marks.last_purge(tenant)
         if journal.first(tenant) < purged:
             removed += journal.cut(tenant, purged)
     return removed

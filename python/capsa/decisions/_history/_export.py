@@ -63,7 +63,7 @@ def export(store: Store, folder: str | Path) -> Export:
     jobs: dict[tuple[str, str], str] = {}
     events = 0
     for tenant, length in lengths.items():
-        begin = _snapshots.epoch_start(store._journal, fold, tenant)
+        begin = _snapshots.epoch_start(store._marks, fold, tenant)
         for event in store._journal.read(tenant):
             if event.sequence > length:
                 break

@@ -65,12 +65,12 @@ def _start_before(store: Store, fold: Fold, place: Place, decided: Event, learne
     Gives the sequence from after which events are to be folded; ``None`` where nothing to begin with is left.
     """
     journal, tenant = store._journal, place[0]
-    purged = _snapshots.last_purge(journal, tenant)
-    for event, sealed in reversed(_snapshots.all_sealed(journal, tenant)):
-        if purged < event.sequence < decided.sequence and _snapshots.load(journal, fold, event, sealed):
+    purged = store._marks.last_purge(tenant)
+    for mark in reversed(store._marks.snapshots(tenant)):
+        if mark.sequence < decided.sequence and _snapshots.load(journal, fold, tenant, mark):
             state = fold.capsules.get(place)
             if state is None or state.native.learner_version <= learner_version:
-                return event.sequence
+                return mark.sequence
             fold.forget(tenant)
     return purged if purged or journal.first(tenant) == 1 else None
 
@@ -127,7 +127,7 @@ def rebuild(store: Store) -> Rebuild:
     fold = Fold(store._components.load, store._ids.ring)
     events = 0
     for tenant, length in lengths.items():
-        begin = _snapshots.epoch_start(store._journal, fold, tenant)
+        begin = _snapshots.epoch_start(store._marks, fold, tenant)
         for event in store._journal.read(tenant, begin):
             if event.sequence > length:
                 break
