@@ -212,8 +212,9 @@ def check_start(store: capsa.Store, model: Model) -> None:
     store.journal.flush()
     for tenant, stream in model.streams.items():
         fold = Fold(store._components.load, store._ids.ring)
-        folded = _snapshots.start(store.journal, fold, tenant)
-        same(f"events of {tenant} that a start folds", folded, stream.length - stream.beginning)
+        mark = _snapshots.start(_snapshots.Marks(store.journal), fold, tenant)
+        begin = store._marks.last_purge(tenant) if mark is None else mark.sequence
+        same(f"where a start of {tenant} begins", begin, stream.beginning)
         same("the state at a start", states(fold, tenant), states(store._fold, tenant))
         if stream.whole:
             check_fold(store, tenant)

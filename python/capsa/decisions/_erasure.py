@@ -150,6 +150,7 @@ def purge(store: Store, tenant: str) -> Purged:
             payload = cbor2.dumps({"capsules": len(places)}, canonical=True)
             event = store._record((tenant, "", ""), "purged", store._now_ms(), payload)
             store._ledger.forget(tenant)
+            store._unsealed_since.pop(tenant, None)
         store._durable()
         removed = store._journal.cut(tenant, event.sequence)
         _upkeep.drop_blobs(store)

@@ -104,13 +104,15 @@ def _told(
     notes: list[str],
     now_ms: int,
 ) -> Story:
-    metrics = {name: value for post in posts for name, value in post.metrics.items()}
+    sent = [post for post in posts if not post.by_horizon]
+    metrics = {name: value for post in sent for name, value in post.metrics.items()}
     status = posts[-1].status if posts else "pending"
     missing: list[str] = []
-    if status == "pending":
-        missing = [name for name in state.native.declared_metrics or [] if name not in metrics]
-        if now_ms > about.deadline_ms:
-            status = "expired"
+    if status == "pending" and now_ms > about.deadline_ms:
+        status = "expired"
+    if status in ("pending", "expired"):
+        told = {name for post in posts for name in post.metrics}
+        missing = [name for name in state.native.declared_metrics or [] if name not in told]
     rewards = [post.reward for post in posts if post.reward is not None]
     learned = [post.sequence for post in posts if post.status == "applied"]
     return Story(

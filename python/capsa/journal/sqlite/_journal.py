@@ -227,12 +227,13 @@ class SqliteJournal(OpenStore):
         """As in `Journal`."""
         with self._reading() as connection:
             data = _database.read_blob(connection, digest)
-            if data is None:
-                raise unknown_blob(digest)
-            try:
-                _chain.check_digest(digest, data)
-            except ValueError as error:
-                raise damaged(self._folder.path, str(error)) from None
+        if data is None:
+            raise unknown_blob(digest)
+        try:
+            _chain.check_digest(digest, data)
+        except ValueError as error:
+            # Of the blob alone: events do not depend on it, and go on.
+            raise damaged(self._folder.path, str(error)) from None
         return data
 
     def seal(self) -> Checkpoint:
