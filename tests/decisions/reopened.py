@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
 import shutil
 import tempfile
@@ -19,6 +21,14 @@ import capsa
 KINDS: Final = ("memory", "disk")
 
 
+@functools.cache
+def _cache() -> Path:
+    """For compiled components. One for all stores: each has a sandbox of its own otherwise."""
+    folder = Path(tempfile.mkdtemp(prefix="compiled-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
+
+
 class Reopened:
     """One journal, and the store over it that is open now.
 
@@ -33,9 +43,7 @@ class Reopened:
     def __init__(self, kind: str, home: Path, retention_ms: int | None = None) -> None:
         self.clock = Clock()
         self._retention_ms = retention_ms
-        cache = home / "cache"
-        cache.mkdir(mode=0o700)
-        self._world: World = MemoryWorld(cache) if kind == "memory" else DiskWorld(home, cache)
+        self._world: World = MemoryWorld(_cache()) if kind == "memory" else DiskWorld(home, _cache())
         # Other random numbers after a crash than those that were lost.
         self._seeds = itertools.count(7)
         self.store = self._opened()

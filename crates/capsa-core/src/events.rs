@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cbor::{self, ByName, Bytes16, DecodeError};
 use crate::decide::Reason;
-use crate::definition::{Definition, Mode};
+use crate::definition::{Definition, Horizon, Mode};
 
 mod numbered;
 
@@ -240,7 +240,15 @@ impl Event {
                 cbor::decode("learning_changed event", payload).map(Event::LearningChanged)
             }
             ("decided", 1) => cbor::decode("decided event", payload).map(|decided| Event::Decided(Box::new(decided))),
-            ("outcome_received", 1) => cbor::decode("outcome_received event", payload).map(Event::OutcomeReceived),
+            ("outcome_received", 1) => {
+                let mut outcome: OutcomeReceived = cbor::decode("outcome_received event", payload)?;
+                // It did not say when the horizon ended: what its version declares, an override apart.
+                let declared = versions(outcome.capsule_version)
+                    .and_then(|version| version.as_ref().horizon.as_ref().map(Horizon::after_ms));
+                outcome.deadline_ms =
+                    outcome.id.zip(declared).map(|(id, after_ms)| id.time_ms().saturating_add(after_ms));
+                Ok(Event::OutcomeReceived(outcome))
+            }
             ("decided", 2) => {
                 numbered::decode_decided(payload, versions).map(|decided| Event::Decided(Box::new(decided)))
             }
@@ -420,8 +428,9 @@ mod tests {
                 }
                 Event::OutcomeReceived(outcome) => {
                     let bytes = cbor::encode(&outcome);
+                    let declared_ms = version().horizon.as_ref().unwrap().after_ms();
                     let known = OutcomeReceived {
-                        deadline_ms: None,
+                        deadline_ms: Some(Bytes16([7; 16]).time_ms() + declared_ms),
                         decided_at: None,
                         answered: None,
                         again: false,

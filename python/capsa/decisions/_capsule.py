@@ -249,6 +249,8 @@ class Capsule:
             posted = _feedback.by_decision(state, about, seen, now_ms, outcome, reward, taken)
             with store._lock:
                 row = store._ledger.row(tenant, about.nonce, state.native)
+                if row.erased:
+                    raise unknown_decision(decision_id)
                 if isinstance(posted, Repeated):
                     state.repeated += 1
                     return self._again(state, row, about.decision, now_ms)

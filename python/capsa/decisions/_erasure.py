@@ -82,10 +82,11 @@ def erase_subject(store: Store, tenant: str, subject: str) -> Erased:
             raise HostFault(f"the state of {tenant} is too large for a snapshot", remedy="lower max_contexts")
         store._durable()
         # Decisions last: should this end in between, another search finds the rest by them.
-        for sequence in reversed(search.sequences):
-            store._journal.erase(tenant, sequence)
+        for sequence in [*search.outcomes, *search.decided]:
+            store._journal.erase(tenant, sequence, wait=False)
         store._durable()
-    return Erased(tenant=tenant, decisions=len(marked), events=len(search.sequences))
+    events = len(search.outcomes) + len(search.decided)
+    return Erased(tenant=tenant, decisions=len(marked), events=events)
 
 
 def _mark(store: Store, tenant: str, nonces: Sequence[bytes]) -> None:
@@ -107,7 +108,8 @@ class _Search:
         self._fold = fold
         self._wanted = wanted
         self.decisions: set[bytes] = set()
-        self.sequences: list[int] = []
+        self.decided: list[int] = []
+        self.outcomes: list[int] = []
         self.last = 0
 
     def see(self, event: Event) -> None:
@@ -129,11 +131,11 @@ class _Search:
             read = state.native.read_decision(event)
             if read.subject == self._wanted:
                 self.decisions.add(read.nonce)
-                self.sequences.append(event.sequence)
+                self.decided.append(event.sequence)
             return
         outcome = state.native.read_outcome(event)
         if outcome["id"] in self.decisions:
-            self.sequences.append(event.sequence)
+            self.outcomes.append(event.sequence)
 
 
 def purge(store: Store, tenant: str) -> Purged:

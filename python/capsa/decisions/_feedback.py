@@ -92,6 +92,9 @@ def find(journal: Journal, state: CapsuleState, stream: str, decision_id: object
     # stream does not tell that it was made before the tenant was purged.
     late, before = now_ms > opened.deadline_ms + GRACE_MS, opened.decided_ms <= state.purged_ms
     if late or before:
+        if before:
+            # Where the clock was set back since, it was made a moment ago.
+            journal.flush()
         event = event_at(journal, stream, opened.sequence)
         own = event is not None and event.type == "decided" and event.time_ms == opened.decided_ms
         if (own and event is not None and event.erased) or (before and not own):

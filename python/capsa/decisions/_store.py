@@ -20,6 +20,7 @@ from capsa.capsules import CapsuleSource, read_source
 from capsa.decisions import _erasure, _history, _learning, _migrate, _snapshots, _upkeep
 from capsa.decisions._answers import InstallResult
 from capsa.decisions._capsule import Capsule
+from capsa.decisions._components import Components, forget_hosts, host_for
 from capsa.decisions._fold import CapsuleState, Fold, Place
 from capsa.decisions._ids import IdKeys, Nonces
 from capsa.decisions._ledger import Ledger
@@ -47,26 +48,8 @@ _log = logging.getLogger("capsa.store")
 _OPEN_STORES: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
-#: The sandboxes in use, by the folder of their compiled components: stores share them, for each reserves terabytes of
-#: address space (not of memory).
-_HOSTS: weakref.WeakValueDictionary[str | None, _native.Host] = weakref.WeakValueDictionary()
-_HOSTS_LOCK = threading.Lock()
-
-
-def _host(cache_dir: str | Path | None) -> _native.Host:
-    folder = None if cache_dir is None else str(Path(cache_dir).resolve())
-    with _HOSTS_LOCK:
-        host = _HOSTS.get(folder)
-        if host is None:
-            host = _HOSTS[folder] = _native.Host(cache_dir=folder)
-        return host
-
-
 def _mark_forked() -> None:
-    # The threads of a sandbox are not there in a child.
-    global _HOSTS_LOCK  # noqa: PLW0603 - somebody may have held the parent's
-    _HOSTS_LOCK = threading.Lock()
-    _HOSTS.clear()
+    forget_hosts()
     for store in _OPEN_STORES:
         store._forked = True
 
@@ -146,29 +129,6 @@ def _retention_ms(retention: object) -> int:
     return kept_ms
 
 
-class _Components:
-    """Compiled components by their digests.
-
-    They do not know the store: so a dropped store is gone at once, and with it its sandbox's address space.
-    """
-
-    def __init__(self, host: _native.Host, journal: Journal) -> None:
-        self._host = host
-        self._journal = journal
-        self.held: dict[str, _native.Component] = {}
-
-    def load(self, digest: str) -> _native.Component:
-        """A component that was installed."""
-        component = self.held.get(digest)
-        if component is None:
-            component = self.held[digest] = self._host.load(self._journal.blob(digest))
-        return component
-
-    def compiled(self, source: CapsuleSource) -> _native.Component:
-        """A component that may become one."""
-        return self.held.get(source.digest) or self._host.load(source.component)
-
-
 class Store:
     """Capsules and what they have learned. Safe to use from many threads; not after a fork.
 
@@ -189,7 +149,7 @@ class Store:
         self.principal = principal
         self._clock = clock
         self._journal = journal
-        self._components = _Components(_host(cache_dir), journal)
+        self._components = Components(host_for(cache_dir), journal)
         self._nonces = Nonces(seed, after=sum(map(journal.length, journal.streams())))
         self._ids = IdKeys(journal, seed)
         self._fold = Fold(self._components.load, self._ids.ring)

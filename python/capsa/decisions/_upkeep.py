@@ -154,6 +154,8 @@ def pass_horizon(store: Store, place: Place, about: _feedback.Subject) -> None:
             _log.log(getattr(logging, level.upper(), logging.WARNING), "%s: %r", "/".join(place), message)
         with store._lock:
             row = store._ledger.row(tenant, about.nonce, native)
+            if row.erased:
+                return
             if (row.posts, state.epoch) != (posts, epoch):
                 continue
             written = store._append(

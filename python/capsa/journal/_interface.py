@@ -157,11 +157,17 @@ class Journal(Protocol):
     def checkpoints(self, after: int = 0) -> list[Checkpoint]:
         """The checkpoints from after a number on, as they are kept; `verify` tells whether they hold."""
 
-    def erase(self, stream: str, sequence: int) -> None:
+    def erase(self, stream: str, sequence: int, *, wait: bool = True) -> None:
         """Removes the payload and the salt of one event for good. Its header and the chain stay.
 
         Read again it has an empty payload and ``erased=True``. Erasing once more changes nothing.
         That something was erased, by whom and why, is for an event of the caller to say.
+
+        Args:
+            stream: The stream.
+            sequence: The event.
+            wait: Whether it is on disk when this returns; otherwise `flush` waits for it, and what is erased
+                later is not on disk before. Many so share a sync.
 
         Raises:
             UnknownEvent: There is no such event.

@@ -250,7 +250,7 @@ class MemoryJournal:
         self._check_open()
         return self._checkpoints[after:]
 
-    def erase(self, stream: str, sequence: int) -> None:
+    def erase(self, stream: str, sequence: int, *, wait: bool = True) -> None:  # noqa: ARG002 - nothing to wait for
         """As in `Journal`."""
         with self._lock:
             self._check_open()

@@ -261,9 +261,12 @@ class SqliteJournal(OpenStore):
             except ValueError as error:
                 raise damaged(self._folder.path, str(error)) from error
 
-    def erase(self, stream: str, sequence: int) -> None:
+    def erase(self, stream: str, sequence: int, *, wait: bool = True) -> None:
         """As in `Journal`."""
         self._check_open()
+        known = self._writer.stream(stream)
+        if known is None or not known.first <= sequence <= known.length:
+            raise unknown_event(stream, sequence)
 
         def erase(connection: sqlite3.Connection) -> None:
             found = self._present(stream, sequence)
@@ -277,7 +280,10 @@ class SqliteJournal(OpenStore):
                 connection.execute(_database.QUESTIONS["erase"], (digest, at))
                 self._writer.scrub = True
 
-        self._writer.run(erase)
+        if wait:
+            self._writer.run(erase)
+        else:
+            self._writer.post(erase)
 
     def first(self, stream: str) -> int:
         """As in `Journal`."""
