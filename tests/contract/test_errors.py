@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 import wasmtime
+from msgspec.structs import replace
 from tests.contract import learning_rows, request_rows, spec_rows
 from tests.contract.spec_rows import SpecRow
 from tests.contract.world import PLAIN, ROUTER, Row, World, build

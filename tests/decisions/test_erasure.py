@@ -19,7 +19,7 @@ from tests.reference.clock import Clock
 from tests.simulation.worlds import IN_CUT, WRITES
 
 import capsa
-from capsa.decisions import _feedback, _upkeep
+from capsa.decisions import DecisionRecord, _feedback, _upkeep
 from capsa.decisions._erasure import Erased
 from capsa.journal import Event
 
@@ -260,9 +260,9 @@ def test_a_subject_is_erased_while_others_go_on(tmp_path: Path, on_disk: bool) -
             assert all(router.feedback(decision, reward=0.5).status == "repeated" for decision in ids)
 
 
-def rows(router: capsa.Capsule) -> list[capsa.DecisionRecord]:
+def rows(router: capsa.Capsule) -> list[DecisionRecord]:
     """All decisions, page by page."""
-    found: list[capsa.DecisionRecord] = []
+    found: list[DecisionRecord] = []
     while page := router.decisions(after=found[-1].sequence if found else 0, limit=1000):
         found += page
     return found
