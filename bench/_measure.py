@@ -17,9 +17,21 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def alternate(
-    ways: dict[str, Callable[[], object]], *, calls: int, rounds: int = 9
+    ways: dict[str, Callable[[], object]],
+    *,
+    calls: int,
+    rounds: int = 9,
+    between: Callable[[], object] | None = None,
 ) -> dict[str, list[float]]:
-    """Microseconds a call of each way, one figure a round; in every round each way takes its turn."""
+    """Microseconds a call of each way, one figure a round; in every round each way takes its turn.
+
+    Args:
+        ways: What is called.
+        calls: How often in a turn.
+        rounds: How many turns each way has.
+        between: Called between turns, not timed: waits for what a turn has left to be done in the background, which
+            otherwise counts for the next way.
+    """
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
         for _ in range(max(1, calls // 10)):
@@ -33,6 +45,8 @@ def alternate(
                 for _ in range(calls):
                     way()
                 taken[name].append((time.perf_counter_ns() - start) / 1000 / calls)
+                if between is not None:
+                    between()
     finally:
         gc.enable()
     return taken

@@ -237,7 +237,12 @@ def cost(past: Path, path: Path, events: int) -> dict[str, Any]:
         # Beside a sync of the disk what grows could hide.
         for name, caller in callers.items():
             ways[f"both but for the disk after {name} events"] = caller.record
-        taken = alternate(ways, calls=COST_CALLS, rounds=COST_ROUNDS)
+
+        def written() -> None:
+            long.journal.flush()
+            short.journal.flush()
+
+        taken = alternate(ways, calls=COST_CALLS, rounds=COST_ROUNDS, between=written)
         # `alternate` keeps it off; a program does not.
         gc.collect()
         start = time.perf_counter()
