@@ -1,4 +1,4 @@
-"""Makes a golden store: ``python -m tests.decisions.golden_store FOLDER``.
+"""Makes a golden store of versions and modes: ``python -m tests.decisions.golden_store FOLDER``.
 
 It runs with the version whose stores it stands for, once, when its format is new: a golden store stands for the stores
 that users have. Cache, lock and private keys are not kept.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -367,3 +369,35 @@ def await_passed(store: capsa.Store, router: capsa.Capsule, decision: capsa.Deci
                 assert router.story(given_id(decision)).status == "applied"
                 return
     raise AssertionError("the sweeper never came")
+
+
+def test_a_decision_that_cannot_be_read_does_not_hold_up_the_others(
+    tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its record has rotted behind a snapshot: the error is told, and it stays for another round."""
+    monkeypatch.setattr(_upkeep, "CLOSING_EVENTS", 1)
+    spec = "name: router\noptions: [a, b]\nreward: {ok: 1}\nhorizon: {after: 1h, outcome: {ok: 0}}\n"
+    with capsa.open(tmp_path / "store", clock=clock, upkeep=False) as store:
+        router = store.install(spec)
+        rotten, sound = router.decide(), router.decide()
+    with closing(sqlite3.connect(tmp_path / "store" / "store.sqlite")) as database, database:
+        database.execute(
+            "UPDATE event SET payload = x'a0' WHERE id = ?", ((1 << 40) + (rotten.sequence or 0),)
+        )
+    clock.forward(3601)
+    with capsa.open(tmp_path / "store", clock=clock, upkeep=False) as store:
+        router = store.capsule("router")
+        for _ in range(2):
+            store.upkeep()
+            assert router.story(given_id(sound)).status == "applied"
+            assert router.report().feedback.defaulted == 1
+        assert f"the horizon of event {rotten.sequence} of default" in caplog.text
+
+
+def test_with_mode_off_there_is_nothing_to_wait_for(life: Reopened) -> None:
+    """No id, no record, and so no sync, whatever the horizon declares."""
+    router = life.store.install(
+        "name: off\noptions: [a, b]\nreward: {ok: 1}\nmode: off\nhorizon: {after: 1h, outcome: {ok: 0}}\n"
+    )
+    decision = router.decide()
+    assert (decision.id, decision.is_in_id) == (None, True)

@@ -374,3 +374,20 @@ def test_a_rebuild_compares_from_where_the_epoch_begins(life: Reopened) -> None:
     life.store._state(router._place).native.apply(outcome)
     rebuild = life.store.rebuild()
     assert {row.capsule: row.equal for row in rebuild.capsules} == {"router": False, pair.name: True}
+
+
+def test_a_seal_that_has_rotted_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever bytes stand there now: the state is folded from further back, and the store opens."""
+    monkeypatch.setattr(_upkeep, "CLOSING_EVENTS", 1)
+    with capsa.open(tmp_path / "store", upkeep=False) as store:
+        router = store.install(SPEC)
+        router.feedback(given_id(router.decide({"task": "a"})), reward=0.5)
+        before, sealed = router.state_hash, store.journal.length("default") + 1
+    for rotten in (b"\xff", b"\x5b\xff\xff\xff\xff\xff\xff\xff\xff", b"", b"\xa0", b"\x01"):
+        with closing(sqlite3.connect(tmp_path / "store" / "store.sqlite")) as database, database:
+            database.execute("UPDATE event SET payload = ? WHERE id = ?", (rotten, (1 << 40) + sealed))
+        monkeypatch.setattr(_upkeep, "CLOSING_EVENTS", 1000)
+        with capsa.open(tmp_path / "store", upkeep=False) as store:
+            assert store.capsule("router").state_hash == before
+            assert store.rebuild().equal
+            assert [fault.first for fault in store.verify()] == [sealed]

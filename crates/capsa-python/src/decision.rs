@@ -6,7 +6,7 @@ use capsa_core::cbor::ByName;
 use capsa_core::decide::Reason;
 use capsa_core::definition::{Definition, Mode, Strategy};
 use capsa_core::events::{Decided, KeyFrom};
-use capsa_core::sealed::{Carried, Sealed};
+use capsa_core::sealed::{Carried, Sealed, fits};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -148,7 +148,9 @@ impl Decision {
 
     #[getter]
     fn is_in_id(&self) -> bool {
-        self.record.defaults.is_none() && self.carried().fits()
+        let record = &self.record;
+        // With mode off there is no id, and nothing to wait for.
+        record.mode == Mode::Off || (record.defaults.is_none() && fits(self.version.strategies.len(), &record.key))
     }
 
     #[getter]

@@ -83,6 +83,10 @@ class AsyncStore:
         """See `Store.backup`."""
         return await asyncio.to_thread(partial(self._store.backup, folder, keys=keys))
 
+    async def rotate_keys(self) -> int:
+        """See `Store.rotate_keys`."""
+        return await asyncio.to_thread(self._store.rotate_keys)
+
     async def purge(self, tenant: str) -> Purged:
         """See `Store.purge`."""
         return await asyncio.to_thread(self._store.purge, tenant)

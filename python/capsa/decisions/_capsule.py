@@ -115,7 +115,7 @@ class Capsule:
             options = _plain_collection(options)
         if current is not None and isinstance(current, Mapping):
             current = dict(current)
-        about = None if subject is None else subject_hash(store._journal, subject)
+        about = None if subject is None else subject_hash(store._subject_key, subject)
         while True:
             epoch = state.epoch
             now_ms = store._now_ms()

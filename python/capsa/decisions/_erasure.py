@@ -61,7 +61,7 @@ def erase_subject(store: Store, tenant: str, subject: str) -> Erased:
     store._check_usable()
     store._check_tenant(tenant)
     with store._upkeeping:
-        search = _Search(store._fold, subject_hash(store._journal, subject))
+        search = _Search(store._fold, subject_hash(store._subject_key, subject))
         # What was purged is gone already, though perhaps not yet cut off.
         search.last = store._marks.last_purge(tenant)
         marked: set[bytes] = set()

@@ -111,7 +111,7 @@ class IdKeys:
         self._last = max(self._last, number)
 
 
-def subject_hash(journal: Journal, subject: object) -> bytes:
+def subject_hash(key: bytes, subject: object) -> bytes:
     """The keyed hash that stands for a subject, 16 bytes: who has not the key cannot tell whom it means.
 
     Raises:
@@ -124,7 +124,6 @@ def subject_hash(journal: Journal, subject: object) -> bytes:
             pointer="/subject",
             remedy="send such a text, or leave it out",
         )
-    key = journal.secret("subjects")
     return hashlib.blake2b(str(subject).encode(), key=key, digest_size=16).digest()
 
 

@@ -3,8 +3,8 @@
 A snapshot is a blob; an event ``snapshot_sealed`` names it by its digest, with the digests of the states in it. So it
 is part of the chain, and is compared when it is loaded. It holds what the events before its own fold to.
 
-An *epoch* begins where the state cannot be folded again from what came before: after an erasure, and with a new version
-of the fold. Within an epoch, folding the events gives the state.
+An *epoch* begins where the state cannot be folded again from what came before: after an erasure. Within an epoch, folding
+the events gives the state. The version of the fold stands in every snapshot, for the day on which there is another one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SYSTEM: Final = "capsa"
 #: Largest snapshot: one that is larger is not sealed, and the journal is folded from further back.
 MAX_BYTES: Final = 200 * 1024 * 1024
 
-Why = Literal["events", "age", "close", "upgrade", "erasure"]
+Why = Literal["events", "age", "close", "erasure"]
 
 _log = logging.getLogger("capsa.store")
 
@@ -60,7 +60,8 @@ def read_sealed(event: Event) -> Sealed:
     """
     try:
         return msgspec.convert(cbor2.loads(event.payload), Sealed)
-    except (ValueError, msgspec.ValidationError) as error:
+    except Exception as error:
+        # CBOR can hold anything, and what has rotted need not be CBOR.
         raise JournalMismatch(f"event {event.sequence} of {event.stream} seals nothing: {error}") from error
 
 
@@ -84,11 +85,10 @@ def seal(store: Store, tenant: str, why: Why, *, epoch: int = 0) -> Event | None
         if len(blob) > MAX_BYTES:
             _log.warning("%s: the state has %d bytes, too many for a snapshot", tenant, len(blob))
             return None
-        last = store._marks.newest(tenant)
         sealed = Sealed(
             why=why,
             fold=_native.FOLD_VERSION,
-            epoch=(last.epoch if last else 0) + epoch,
+            epoch=store._marks.epoch(tenant) + epoch,
             digest=_native.digest(blob),
             states={name: state.native.state_hash for name, state in sorted(capsules.items())},
         )
@@ -140,11 +140,6 @@ class Marks:
         self._read[tenant] = found
         return list(found.values())
 
-    def newest(self, tenant: str) -> Mark | None:
-        """The last snapshot of a tenant that was not purged since."""
-        marks = self.of(tenant)
-        return marks[-1] if marks and not marks[-1].purged else None
-
     def last_purge(self, tenant: str) -> int:
         """Where a tenant was purged last: nothing before it counts, whether it is cut off already or not. 0 if never."""
         return max((mark.sequence for mark in self.of(tenant) if mark.purged), default=0)
@@ -154,15 +149,21 @@ class Marks:
         purged = self.last_purge(tenant)
         return [mark for mark in self.of(tenant) if mark.sequence > purged]
 
+    def epoch(self, tenant: str) -> int:
+        """The present epoch of a tenant. One snapshot that says nothing any more does not take it back."""
+        return max((mark.epoch for mark in self.snapshots(tenant)), default=0)
+
     def _mark(self, tenant: str, sequence: int) -> Mark | None:
         event = event_at(self.journal, tenant, sequence)
         if event is None:
             return None
         if event.type == "purged":
             return Mark(sequence, event.time_ms, True)
-        if event.erased:
+        try:
+            sealed = read_sealed(event)
+        except JournalMismatch as error:
+            _log.warning("%s", error)
             return Mark(sequence, event.time_ms, False)
-        sealed = read_sealed(event)
         return Mark(sequence, event.time_ms, False, sealed.epoch, sealed.digest)
 
 
@@ -237,7 +238,7 @@ def epoch_start(marks: Marks, fold: Fold, tenant: str) -> int:
     Gives the sequence from after which events are to be folded.
     """
     journal, purged, snapshots = marks.journal, marks.last_purge(tenant), marks.snapshots(tenant)
-    present = snapshots[-1].epoch if snapshots else 0
+    present = marks.epoch(tenant)
     if present == 0 and purged:
         # The purge itself is folded: it says when it was.
         return purged - 1

@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -184,6 +185,11 @@ class Store:
     def journal(self) -> Journal:
         """Every event, for reading."""
         return self._journal
+
+    @cached_property
+    def _subject_key(self) -> bytes:
+        """The key of the hashes that stand for subjects: read once, for it is in a file."""
+        return self._journal.secret("subjects")
 
     @property
     def persistent(self) -> bool:

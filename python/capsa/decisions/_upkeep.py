@@ -15,7 +15,7 @@ import msgspec
 
 from capsa.decisions import _feedback, _snapshots
 from capsa.decisions._ledger import GRACE_MS
-from capsa.errors import CapsaError
+from capsa.errors import CapsaError, StoreClosed, StoreForked, StoreUnwritable
 
 if TYPE_CHECKING:
     from capsa.decisions._fold import Place
@@ -78,10 +78,13 @@ class UpkeepThread(threading.Thread):
             short = (short + 1) % (_SHORT_ROUNDS + 1)
             try:
                 upkeep(store, old=not short)
-            except CapsaError as error:
+            except Exception as error:  # noqa: BLE001 - as the comment says
+                # Whatever it was: horizons that pass tomorrow must not depend on it.
                 if self._over.is_set() or store._closed:
                     return
-                _log.error("upkeep failed and is tried again: %s", error)
+                _log.error(
+                    "upkeep failed and is tried again: %s", error, exc_info=not isinstance(error, CapsaError)
+                )
             del store
 
     def end(self) -> None:
@@ -117,26 +120,38 @@ def sweep(store: Store) -> int:
     """Deals with every decision whose horizon has passed and that has declared what it then counts as."""
     swept = 0
     while rows := store._journal.due(store._now_ms() - 1, _STEP):
-        for _, event in rows:
-            _pass_due(store, event)
-        # Dealt with only where the events are on disk; before, a crash makes it begin again.
+        dealt_with = [
+            (due_ms, event.stream, event.sequence) for due_ms, event in rows if _pass_due(store, event)
+        ]
+        # On disk before it counts as dealt with; a crash in between makes it begin again.
         store._durable()
-        store._journal.settle([(due_ms, event.stream, event.sequence) for due_ms, event in rows])
+        store._journal.settle(dealt_with)
+        # And that, before the next question.
         store._durable()
-        swept += len(rows)
+        swept += len(dealt_with)
+        if not dealt_with:
+            # What is left cannot be dealt with now; the next round tries again.
+            break
     return swept
 
 
-def _pass_due(store: Store, event: Event) -> None:
+def _pass_due(store: Store, event: Event) -> bool:
+    """Whether a decision is dealt with. One that cannot be does not hold up the others."""
     job, _, name = event.path.partition("/")
     place = (event.stream, job, name)
     state = store._fold.capsules.get(place)
     if state is None or event.erased or event.sequence <= state.since:
-        return
-    decision = state.native.read_decision(event)
-    pass_horizon(
-        store, place, _feedback.Subject(decision, decision.nonce, event.time_ms, decision.deadline_ms)
-    )
+        return True
+    try:
+        decision = state.native.read_decision(event)
+        about = _feedback.Subject(decision, decision.nonce, event.time_ms, decision.deadline_ms)
+        pass_horizon(store, place, about)
+    except (StoreUnwritable, StoreClosed, StoreForked):
+        raise
+    except CapsaError as error:
+        _log.error("the horizon of event %d of %s: %s", event.sequence, event.stream, error)
+        return False
+    return True
 
 
 def pass_horizon(store: Store, place: Place, about: _feedback.Subject) -> None:

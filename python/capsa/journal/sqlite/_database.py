@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from capsa.errors import NotAStore, StoreBusy, StoreTooNew, StoreUnsupported
-from capsa.journal._errors import damaged, unwritable
+from capsa.journal import _chain
+from capsa.journal._checkpoint import Checkpoint, decode
+from capsa.journal._errors import damaged, unknown_blob, unwritable
 from capsa.journal._event import Event
 from capsa.journal._verify import Stored
 from capsa.journal.sqlite._folder import DATABASE, StoreFolder
@@ -307,6 +309,35 @@ def read_blob(connection: sqlite3.Connection, digest: str) -> bytes | None:
         return None
     [data] = typed(row, bytes)
     return bytes(data)
+
+
+def checked_blob(folder: Path, digest: str, data: bytes | None) -> bytes:
+    """The bytes that `read_blob` gave, compared with their digest.
+
+    Raises:
+        UnknownBlob: There are none.
+        StoreDamaged: They have changed.
+    """
+    if data is None:
+        raise unknown_blob(digest)
+    try:
+        _chain.check_digest(digest, data)
+    except ValueError as error:
+        raise damaged(folder, str(error)) from None
+    return data
+
+
+def read_checkpoints(connection: sqlite3.Connection, folder: Path, after: int) -> list[Checkpoint]:
+    """The checkpoints from after a number on.
+
+    Raises:
+        StoreDamaged: One of them cannot be read.
+    """
+    rows = connection.execute(QUESTIONS["checkpoints"], (after,)).fetchall()
+    try:
+        return [decode(body, signature) for _, body, signature in rows]
+    except ValueError as error:
+        raise damaged(folder, str(error)) from error
 
 
 def blobs(connection: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:

@@ -12,9 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from capsa.errors import CapsaError, HostFault, NotAStore, StoreDamaged, StoreReadOnly
-from capsa.journal import _chain
-from capsa.journal._checkpoint import Checkpoint, decode
-from capsa.journal._errors import damaged, unknown_blob
+from capsa.journal._checkpoint import Checkpoint
 from capsa.journal._event import Event
 from capsa.journal._verify import Fault
 from capsa.journal.sqlite import _database, _folder, _index, _keys
@@ -168,13 +166,7 @@ class Inspection:
         """
         with self._asked() as connection:
             data = _database.read_blob(connection, digest)
-        if data is None:
-            raise unknown_blob(digest)
-        try:
-            _chain.check_digest(digest, data)
-        except ValueError as error:
-            raise damaged(self.folder, str(error)) from None
-        return data
+        return _database.checked_blob(self.folder, digest, data)
 
     def checkpoints(self, after: int = 0) -> list[Checkpoint]:
         """As in `Journal`.
@@ -183,11 +175,7 @@ class Inspection:
             StoreDamaged: One of them cannot be read.
         """
         with self._asked() as connection:
-            rows = connection.execute(_database.QUESTIONS["checkpoints"], (after,)).fetchall()
-        try:
-            return [decode(body, signature) for _, body, signature in rows]
-        except ValueError as error:
-            raise damaged(self.folder, str(error)) from error
+            return _database.read_checkpoints(connection, self.folder, after)
 
     def secrets(self) -> list[str]:
         """As in `Journal`."""

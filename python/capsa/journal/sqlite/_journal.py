@@ -10,8 +10,8 @@ from typing import Final
 
 from capsa.errors import StoreDamaged, StoreUnwritable
 from capsa.journal import _chain, _claims
-from capsa.journal._checkpoint import Checkpoint, decode
-from capsa.journal._errors import damaged, unknown_blob, unknown_event
+from capsa.journal._checkpoint import Checkpoint
+from capsa.journal._errors import damaged, unknown_event
 from capsa.journal._event import Event
 from capsa.journal._interface import FOLLOW_EVENTS, MAX_BLOB_BYTES
 from capsa.journal._verify import Fault
@@ -227,14 +227,8 @@ class SqliteJournal(OpenStore):
         """As in `Journal`."""
         with self._reading() as connection:
             data = _database.read_blob(connection, digest)
-        if data is None:
-            raise unknown_blob(digest)
-        try:
-            _chain.check_digest(digest, data)
-        except ValueError as error:
-            # Of the blob alone: events do not depend on it, and go on.
-            raise damaged(self._folder.path, str(error)) from None
-        return data
+        # Damage of the blob alone: events do not depend on it, and go on.
+        return _database.checked_blob(self._folder.path, digest, data)
 
     def seal(self) -> Checkpoint:
         """As in `Journal`.
@@ -255,11 +249,7 @@ class SqliteJournal(OpenStore):
             StoreDamaged: One of them cannot be read.
         """
         with self._reading() as connection:
-            rows = connection.execute(_database.QUESTIONS["checkpoints"], (after,)).fetchall()
-            try:
-                return [decode(body, signature) for _, body, signature in rows]
-            except ValueError as error:
-                raise damaged(self._folder.path, str(error)) from error
+            return _database.read_checkpoints(connection, self._folder.path, after)
 
     def erase(self, stream: str, sequence: int, *, wait: bool = True) -> None:
         """As in `Journal`."""
