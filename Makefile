@@ -56,7 +56,7 @@ mutants: .venv/.dev .venv/.capsa ## Show that each deliberate fault is noticed b
 
 lock: .venv/.base ## Bring constraints.txt and Cargo.lock in step with what is declared
 	$(INSTALL) --group lock
-	.venv/bin/uv pip compile --quiet --universal --all-extras $(foreach g,build test lint bench lock,--group $g) \
+	.venv/bin/uv pip compile --quiet --universal --all-extras $(foreach g,build test lint bench docs lock,--group $g) \
 	  --custom-compile-command 'make lock' -o constraints.txt pyproject.toml
 	cargo update --workspace
 

@@ -256,8 +256,15 @@ class Capsule:
             JournalMismatch: The event does not fit the state, which is unchanged.
         """
 
-    def apply_decided(self, decision: Decision) -> None:
-        """Folds a decision without decoding it again."""
+    def apply_decided(self, decision: Decision, sequence: int) -> None:
+        """Gives a decision its place in the tenant's stream, and with it its id; and folds it."""
+
+    def decide_body(self, nonce: bytes, now_ms: int, body: bytes) -> Decision | None:
+        """As `decide`, of the body of a request: JSON with ``input``, ``contextKey``, ``options`` and ``current``.
+
+        ``None`` where the body is not as most are: malformed, with other keys or types, or large. It then has to be
+        read by `read_json`, which says what is wrong with it.
+        """
 
     def decide(
         self,
@@ -451,9 +458,6 @@ class Decision:
     def id(self) -> str | None:
         """Opaque, at most 255 characters; ``None`` with mode off, where nothing is recorded."""
 
-    def recorded_at(self, sequence: int) -> None:
-        """Gives it its position in the tenant's stream, and with it its id."""
-
     @property
     def sequence(self) -> int | None:
         """Its position in the tenant's stream."""
@@ -568,6 +572,15 @@ class Decision:
     @property
     def payload(self) -> bytes:
         """The payload of its ``decided`` event; empty with mode off."""
+
+    def answer(self, capsule: Capsule, now_ms: int, *, full: bool = False) -> bytes:
+        """What ``decide`` answers over HTTP, as JSON.
+
+        Args:
+            capsule: The capsule that decided, for the weights of the context before any mask.
+            now_ms: When, for decay.
+            full: Whether names, probabilities and weights are listed above 64 options too.
+        """
 
     def draw_again(self) -> int | None:
         """Draws again from the recorded distribution: the number of the option that was drawn.
@@ -891,6 +904,28 @@ class Combinations:
         Mixed with `min_exploration` of the uniform distribution over these; uniform where all products are 0.
         Shape ``(len(self),)``, sum 1.
         """
+
+def read_json(body: bytes, *, max_depth: int = 32) -> Any:
+    """One JSON value (RFC 8259): each key once, finite numbers, valid UTF-8.
+
+    Args:
+        body: All of it.
+        max_depth: Objects and lists inside each other; at most 64.
+
+    Raises:
+        ValueError: It is none; the message says what is wrong, and never a key.
+    """
+
+def read_cbor(body: bytes, *, max_depth: int = 32) -> Any:
+    """One CBOR value (RFC 8949) of types that JSON has too: no tags, bytes, or keys that are no texts.
+
+    Args:
+        body: All of it.
+        max_depth: Maps and arrays inside each other; at most 64.
+
+    Raises:
+        ValueError: It is none; the message says what is wrong, and nothing that was sent.
+    """
 
 def masked_argmax(scores: _Numbers, allowed: _Flags | None = None) -> int:
     """The index of the largest score among the allowed options; ties go to the lowest index.

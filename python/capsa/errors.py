@@ -12,7 +12,8 @@ CapsaError                    detail, pointer, value, remedy; ``code`` is the pr
 │   ├── UnknownTenant · UnknownJob · UnknownCapsule · UnknownDecision
 │   └── UnknownEvent · UnknownBlob           of a journal
 ├── Conflict
-│   └── FeedbackConflict · InstallConflict
+│   ├── FeedbackConflict · InstallConflict
+│   └── AlreadyExists · IdempotencyConflict · StaleDocument
 ├── CapsuleRefused            the capsule answered with an error of its own
 ├── CapsuleFailure            the capsule's fault, never the host's
 │   ├── CapsuleTrapped · CapsuleDeadline · CapsuleOutOfMemory
@@ -37,6 +38,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AlreadyExists",
     "CapsaError",
     "CapsuleBadOutput",
     "CapsuleDeadline",
@@ -48,6 +50,7 @@ __all__ = [
     "Conflict",
     "FeedbackConflict",
     "HostFault",
+    "IdempotencyConflict",
     "InstallConflict",
     "InvalidCapsule",
     "InvalidField",
@@ -62,6 +65,7 @@ __all__ = [
     "Overloaded",
     "RewardMissing",
     "RewardOutOfRange",
+    "StaleDocument",
     "StoreBusy",
     "StoreClosed",
     "StoreDamaged",
@@ -114,6 +118,12 @@ class CapsaError(Exception):
         self.pointer = pointer
         self.value = value
         self.remedy = remedy
+
+    def again(self) -> CapsaError:
+        """A new exception that says the same: many may raise it, each with a trace of its own."""
+        fresh = type(self)(self.detail, pointer=self.pointer, value=self.value, remedy=self.remedy)
+        fresh.__cause__ = self
+        return fresh
 
 
 class InvalidRequest(CapsaError):
@@ -248,6 +258,24 @@ class InstallConflict(Conflict):
     """An install that would make what was learned mean something else."""
 
     code = "install-conflict"
+
+
+class AlreadyExists(Conflict):
+    """Something of this name is there."""
+
+    code = "already-exists"
+
+
+class IdempotencyConflict(Conflict):
+    """An idempotency key that was sent before with something else."""
+
+    code = "idempotency-conflict"
+
+
+class StaleDocument(Conflict):
+    """A document that was changed since it was read; the detail says which version it has."""
+
+    code = "stale-document"
 
 
 class CapsuleRefused(CapsaError):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import capsa
+from capsa.errors import StoreUnwritable
 
 SPEC = "name: router\noptions: [a, b]\ncontexts: [tier]\nreward: {quality: 1}\n"
 
@@ -70,13 +72,13 @@ def test_on_disk_all_tasks_share_one_wait(tmp_path: Path, monkeypatch: pytest.Mo
         async with capsa.AsyncStore(tmp_path / "store") as store:
             router = await store.install(SPEC)
             decided = [await router.decide({"tier": "a"}) for _ in range(100)]
-            durable = store.sync._durable
+            when_durable = store.sync.journal.when_durable
 
-            def counted() -> None:
+            def counted(call: Callable[[StoreUnwritable | None], object]) -> None:
                 waits.append(1)
-                durable()
+                when_durable(call)
 
-            monkeypatch.setattr(store.sync, "_durable", counted)
+            monkeypatch.setattr(store.sync.journal, "when_durable", counted)
             answers = await asyncio.gather(
                 *(router.feedback(decision.id, outcome={"quality": 1}) for decision in decided)
             )

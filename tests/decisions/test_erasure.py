@@ -336,7 +336,7 @@ def test_a_purged_tenant_leaves_no_bytes(tmp_path: Path) -> None:
         assert purged.events == 2 + 1 + 4 + 3
         assert store.verify() == []
         assert store.capsule("router").state_hash == before
-        with pytest.raises(capsa.UnknownCapsule):
+        with pytest.raises(capsa.UnknownTenant):
             guest_of(store).capsule("router")
     assert traces(folder, marks) == {"OF-HOST", QUALITY, REWARD}
     with capsa.open(folder, clock=clock, upkeep=False) as store:
@@ -356,7 +356,7 @@ def test_a_purged_name_begins_anew(life: Reopened) -> None:
     life.clock.forward(1)
     untouched = life.store.tenant("fresh").job("default").install(PLAIN).state_hash
     for _ in range(2):
-        with pytest.raises(capsa.UnknownCapsule):
+        with pytest.raises(capsa.UnknownTenant):
             guest_of(life.store).capsule("router")
         assert guest_of(life.store).capsules() == []
         life.restart()
@@ -434,7 +434,7 @@ def test_a_tenant_is_purged_while_others_go_on(
                 assert router.feedback(router.decide().id, reward=0.5).status == "applied"
                 counted[number] += 1
                 return True
-            with contextlib.suppress(capsa.UnknownCapsule, capsa.UnknownDecision):
+            with contextlib.suppress(capsa.UnknownTenant, capsa.UnknownDecision):
                 guest.feedback(guest.decide(context_key="OF-GUEST").id, reward=0.5)
             return True
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
+from tests.decisions.reopened import Reopened
 from tests.reference.clock import Clock
 
 import capsa
@@ -240,3 +242,86 @@ def test_what_is_in_force_already_is_no_change(router: capsa.Capsule, store: cap
     assert store.journal.length("default") == length
     # The file's own value, given as an override, is one: it stays when the file changes.
     assert router.update_learning(max_contexts=10_000)["version"] == before["version"] + 1
+
+
+def test_a_change_of_a_stale_document_is_refused(router: capsa.Capsule, store: capsa.Store) -> None:
+    """The version is that of the document which the change was made from."""
+    version = router.learning["version"]
+    changed = router.update_learning(if_version=version, rails={"min_exploration": 0.1})
+    assert changed["version"] == version + 1
+    length = store.journal.length("default")
+    for stale in (version, version + 2, -1):
+        with pytest.raises(capsa.StaleDocument, match=f"has version {version + 1}") as caught:
+            router.update_learning(if_version=stale, rails={"min_exploration": 0.2})
+        assert (caught.value.code, caught.value.pointer) == ("stale-document", "/ifVersion")
+        assert isinstance(caught.value, capsa.errors.Conflict)
+    # Stale is stale, though it would change nothing.
+    with pytest.raises(capsa.StaleDocument):
+        router.update_learning(if_version=version, rails={"min_exploration": 0.1})
+    for wrong in (True, "1", 1.0):
+        with pytest.raises(capsa.InvalidField):
+            router.update_learning(if_version=wrong, mode="off")  # type: ignore[arg-type]
+    assert router.learning == changed
+    assert store.journal.length("default") == length
+    assert router.update_learning(if_version=version + 1, mode="off")["mode"] == "off"
+
+
+def test_of_many_changes_of_one_document_one_counts(store: capsa.Store) -> None:
+    """The version is looked at in the moment of the change."""
+    router = store.install(SPEC)
+    start, told = threading.Barrier(8), []
+
+    def change(number: int) -> None:
+        for version in range(20):
+            start.wait()
+            try:
+                router.update_learning(if_version=version, max_contexts=1000 + 8 * version + number)
+                told.append("changed")
+            except capsa.StaleDocument:
+                told.append("stale")
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (told.count("changed"), told.count("stale")) == (20, 140)
+    assert router.learning["version"] == 20
+
+
+def test_the_report_tells_a_changed_configuration(life: Reopened) -> None:
+    """What is overridden, always; what was given back, for seven days; by whom and when."""
+
+    def told() -> list[str]:
+        notices = life.router.report().notices
+        return [notice.text for notice in notices if notice.kind == "configuration-changed"]
+
+    life.clock.now_s = 1_800_000_000.0
+    life.store.install(SPEC)
+    assert told() == []
+    life.router.update_learning(rails={"freeze": True}, mode="shadow")
+    life.clock.forward(1)
+    life.router.update_learning(mode=None)
+    frozen = "rails.freeze was changed by local at 2027-01-15T08:00:00.000Z"
+    back = "mode was given back to the file's value by local at 2027-01-15T08:00:01.000Z"
+    assert told() == [back, frozen]
+    life.clock.forward(7 * 86400)
+    assert told() == [back, frozen]
+    life.restart()
+    life.clock.forward(1)
+    assert told() == [frozen]
+    life.clock.forward(1000 * 86400)
+    assert told() == [frozen]
+    life.router.update_learning(rails={"freeze": None})
+    assert len(told()) == 1
+    life.clock.forward(8 * 86400)
+    assert told() == []
+
+
+def test_whoever_changed_it_cannot_forge_lines() -> None:
+    with capsa.open(principal="evil\n! \x1b[2J") as store:
+        router = store.install(SPEC)
+        router.update_learning(mode="off")
+        (notice,) = router.report().notices
+        assert notice.text.isprintable()
+        assert len([line for line in str(router.report()).splitlines() if line.startswith("!")]) == 1

@@ -195,8 +195,12 @@ def test_tenants_and_jobs_learn_by_themselves(store: capsa.Store) -> None:
     assert store.job("three").capsules() == []
     for event in store.journal.read("acme"):
         assert (event.stream, event.principal) == ("acme", "local")
-    with pytest.raises(capsa.UnknownCapsule):
+    with pytest.raises(capsa.UnknownJob):
         store.tenant("acme").job("three").capsule("router")
+    with pytest.raises(capsa.UnknownTenant):
+        store.tenant("nobody").job("one").capsule("router")
+    with pytest.raises(capsa.UnknownCapsule):
+        places[0].capsule("other")
 
 
 def test_events_name_their_principal_and_time(clock: Clock) -> None:

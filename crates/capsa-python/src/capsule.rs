@@ -20,6 +20,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::body::{Asked, Plain};
 use crate::convert;
 use crate::decision::{Decision, Origin};
 use crate::errors::Raised;
@@ -53,6 +54,13 @@ impl Capsule {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while it was held would be a bug of ours; the state is a fold, not half an update.
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The weights of a context before any mask.
+    pub(crate) fn weights_by_strategy(&self, context_key: &str, now_ms: u64) -> BTreeMap<String, Vec<f64>> {
+        let mut inner = self.lock();
+        let weights = inner.state.weights(context_key, now_ms);
+        by_strategy(inner.state.program(), &weights)
     }
 
     pub(crate) fn stream_key(&self) -> [u8; 8] {
@@ -130,6 +138,21 @@ impl Capsule {
         Self { origin, stream_key, inner, decides: Pace::default(), values: Pace::default() }
     }
 
+    fn decided(
+        &self,
+        py: Python<'_>,
+        nonce: [u8; 16],
+        now_ms: u64,
+        input: Vec<(String, capsa_core::input::Json)>,
+        context_key: Option<&str>,
+        asked: &Asked,
+    ) -> Result<Decision, Raised> {
+        let made = self.decides.run(py, || self.decide_once(nonce, now_ms, input, context_key, asked))?;
+        let payload = PyBytes::new(py, &made.payload).unbind();
+        let decision = Decision::new(made.record, Arc::clone(&self.origin), made.version, payload);
+        Ok(decision.with_words(made.warnings, made.log))
+    }
+
     /// `None` where the capsule was changed in between.
     fn mean_over(&self, program: &Arc<Program>, traffic: &[(String, u64)], now_ms: u64) -> Option<Vec<f64>> {
         let mut mean = vec![0.0; program.total_options];
@@ -156,13 +179,6 @@ struct Made {
     payload: Vec<u8>,
     warnings: Vec<String>,
     log: Vec<(String, String)>,
-}
-
-/// What a request says about options.
-struct Asked {
-    options: Vec<(String, Vec<capsa_core::named::OptionRef>)>,
-    current: Option<Vec<(String, capsa_core::named::OptionRef)>>,
-    subject: Option<[u8; 16]>,
 }
 
 #[pymethods]
@@ -210,8 +226,9 @@ impl Capsule {
         Ok(())
     }
 
-    /// Folds a decision that this process made or read: as `apply`, without decoding it again.
-    fn apply_decided(&self, decision: &Decision) -> Result<(), Raised> {
+    /// Folds a decision that this process made, and gives it its place: as `apply`, without decoding it again.
+    fn apply_decided(&self, decision: &Decision, sequence: u64) -> Result<(), Raised> {
+        decision.recorded_at(sequence);
         Ok(self.lock().state.decided(&decision.record)?)
     }
 
@@ -251,10 +268,19 @@ impl Capsule {
         } else {
             Asked { options: Vec::new(), current: None, subject }
         };
-        let made = self.decides.run(py, || self.decide_once(nonce, now_ms, input, context_key.as_deref(), &asked))?;
-        let payload = PyBytes::new(py, &made.payload).unbind();
-        let decision = Decision::new(made.record, Arc::clone(&self.origin), made.version, payload);
-        Ok(decision.with_words(made.warnings, made.log))
+        self.decided(py, nonce, now_ms, input, context_key.as_deref(), &asked)
+    }
+
+    /// As `decide`, of the body of a request; `None` where it is not as most are, and has to be read the long way.
+    fn decide_body(&self, py: Python<'_>, nonce: &[u8], now_ms: u64, body: &[u8]) -> Result<Option<Decision>, Raised> {
+        let nonce = nonce.try_into().map_err(|_| PyValueError::new_err("a nonce has 16 bytes"))?;
+        let Some((plain, asked)) = Plain::read(body).and_then(|plain| plain.asked(&self.ready().0.definition)) else {
+            return Ok(None);
+        };
+        if let Some(key) = &plain.context_key {
+            check_key(key)?;
+        }
+        self.decided(py, nonce, now_ms, plain.input, plain.context_key.as_deref(), &asked).map(Some)
     }
 
     fn read_decision(&self, py: Python<'_>, event: JournalEvent) -> Result<Decision, Raised> {
@@ -482,11 +508,7 @@ impl Capsule {
     }
 
     fn weights(&self, py: Python<'_>, context_key: &str, now_ms: u64) -> BTreeMap<String, Vec<f64>> {
-        let weigh = || {
-            let mut inner = self.lock();
-            let weights = inner.state.weights(context_key, now_ms);
-            by_strategy(inner.state.program(), &weights)
-        };
+        let weigh = || self.weights_by_strategy(context_key, now_ms);
         // Some microseconds: to get the interpreter back would take longer.
         if self.ready().0.total_options <= FEW_OPTIONS { weigh() } else { py.detach(weigh) }
     }

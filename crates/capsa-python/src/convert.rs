@@ -79,9 +79,13 @@ fn text(value: &Bound<'_, PyString>, pointer: &str) -> Result<String, Rejected> 
 }
 
 /// An integer as the number it is: nothing is rounded in silence.
+/// An integer as a number, if that holds it exactly.
+pub fn exact(int: i64) -> Option<f64> {
+    Some(int as f64).filter(|&number| number as i128 == i128::from(int))
+}
+
 fn integer(value: &Bound<'_, PyAny>, pointer: &str) -> Result<f64, Rejected> {
-    let exact = value.extract::<i64>().ok().filter(|&int| (int as f64) as i128 == i128::from(int));
-    exact.map(|int| int as f64).ok_or_else(|| {
+    value.extract::<i64>().ok().and_then(exact).ok_or_else(|| {
         let shown = value.str().map(|text| text.to_string()).unwrap_or_else(|_| "a huge integer".to_owned());
         invalid(pointer, &shown, "is an integer that a 64-bit float cannot hold exactly", "send it as a text")
     })

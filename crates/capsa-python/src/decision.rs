@@ -10,6 +10,8 @@ use capsa_core::sealed::{Carried, Sealed, fits};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::answer;
+use crate::capsule::Capsule;
 use crate::keyring::Keyring;
 
 /// Where decisions are made, and what seals their ids.
@@ -58,6 +60,17 @@ impl Decision {
     /// Its position, once it has one.
     pub fn recorded_sequence(&self) -> Option<u64> {
         self.sequence.get().copied()
+    }
+
+    /// Gives the decision its position in the tenant's stream, and with it its id.
+    pub fn recorded_at(&self, sequence: u64) {
+        // A decision is recorded once.
+        let _ = self.sequence.set(sequence);
+    }
+
+    /// What the caller is to be told.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     fn carried(&self) -> Carried {
@@ -120,7 +133,7 @@ fn position(strategy: &Strategy, name: &str) -> usize {
 #[pymethods]
 impl Decision {
     #[getter]
-    fn id(&self) -> Option<&str> {
+    pub fn id(&self) -> Option<&str> {
         let &sequence = self.sequence.get()?;
         let id = self.id.get_or_init(|| {
             let sealed = Sealed {
@@ -133,12 +146,6 @@ impl Decision {
             self.origin.keys.get().with(|keys| keys.seal(&self.origin.place, &sealed))
         });
         id.as_deref()
-    }
-
-    /// Gives the decision its position in the tenant's stream, and with it its id.
-    fn recorded_at(&self, sequence: u64) {
-        // A decision is recorded once.
-        let _ = self.sequence.set(sequence);
     }
 
     #[getter]
@@ -216,17 +223,17 @@ impl Decision {
     }
 
     #[getter]
-    fn tenant(&self) -> &str {
+    pub fn tenant(&self) -> &str {
         &self.origin.tenant
     }
 
     #[getter]
-    fn job(&self) -> &str {
+    pub fn job(&self) -> &str {
         &self.origin.job
     }
 
     #[getter]
-    fn mode(&self) -> &'static str {
+    pub fn mode(&self) -> &'static str {
         match self.record.mode {
             Mode::Off => "off",
             Mode::Shadow => "shadow",
@@ -273,7 +280,7 @@ impl Decision {
     }
 
     #[getter]
-    fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         reason_name(self.record.reason)
     }
 
@@ -284,14 +291,14 @@ impl Decision {
     }
 
     #[getter]
-    fn suggested(&self) -> Option<Suggestion> {
+    pub fn suggested(&self) -> Option<Suggestion> {
         let suggested = self.record.suggested.as_ref()?;
         let decisions = self.parts(&suggested.options, Some(&suggested.probabilities), true);
         Some(Suggestion { propensity: suggested.propensity, reason: reason_name(suggested.reason), decisions })
     }
 
     #[getter]
-    fn decisions(&self) -> Vec<StrategyDecision> {
+    pub fn decisions(&self) -> Vec<StrategyDecision> {
         self.parts(&self.record.options, self.record.probabilities.as_ref(), self.record.propensity.is_some())
     }
 
@@ -317,6 +324,13 @@ impl Decision {
     #[getter]
     fn nonce<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.record.id.0)
+    }
+
+    /// The answer of `decide` as JSON. The interpreter is kept: it takes some microseconds.
+    #[pyo3(signature = (capsule, now_ms, *, full=false))]
+    fn answer<'py>(&self, py: Python<'py>, capsule: &Capsule, now_ms: u64, full: bool) -> Bound<'py, PyBytes> {
+        let weights = capsule.weights_by_strategy(&self.record.key, now_ms);
+        PyBytes::new(py, &answer::encode(self, &weights, full))
     }
 
     fn draw_again(&self) -> Option<usize> {
@@ -351,24 +365,24 @@ fn reason_name(reason: Reason) -> &'static str {
 #[pyclass(module = "capsa._native", frozen, get_all)]
 #[derive(Clone)]
 pub struct StrategyDecision {
-    strategy_id: usize,
-    strategy: String,
-    option: usize,
-    option_name: String,
-    propensity: Option<f64>,
-    names: Vec<String>,
-    probabilities: Option<Vec<f64>>,
+    pub strategy_id: usize,
+    pub strategy: String,
+    pub option: usize,
+    pub option_name: String,
+    pub propensity: Option<f64>,
+    pub names: Vec<String>,
+    pub probabilities: Option<Vec<f64>>,
 }
 
 /// What the learner would have done.
 #[pyclass(module = "capsa._native", frozen)]
 pub struct Suggestion {
     #[pyo3(get)]
-    propensity: f64,
+    pub propensity: f64,
     #[pyo3(get)]
-    reason: &'static str,
+    pub reason: &'static str,
     #[pyo3(get)]
-    decisions: Vec<StrategyDecision>,
+    pub decisions: Vec<StrategyDecision>,
 }
 
 #[pymethods]

@@ -3,8 +3,10 @@
 //! No rule of the domain lives here: it would be tested only from Python and used only there.
 //! One file per concept, one error table. `python/capsa/_native.pyi` is the manual page.
 
+mod answer;
 mod arrays;
 mod author;
+mod body;
 mod capsule;
 mod convert;
 mod decision;
@@ -42,6 +44,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<learners::SimpleWeighted>()?;
     module.add_class::<joint::Combinations>()?;
     module.add_function(wrap_pyfunction!(joint::masked_argmax, module)?)?;
+    module.add_function(wrap_pyfunction!(body::read_json, module)?)?;
+    module.add_function(wrap_pyfunction!(body::read_cbor, module)?)?;
     module.add_function(wrap_pyfunction!(joint::masked_argmax_batch, module)?)?;
     module.add_function(wrap_pyfunction!(author::compile_spec, module)?)?;
     module.add_function(wrap_pyfunction!(author::spec_definition, module)?)?;

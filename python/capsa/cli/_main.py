@@ -12,7 +12,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from capsa import __version__
-from capsa.cli import _audit, _author, _copies, _demo, _doctor, _history, _irreversible, _store, _upkeep
+from capsa.cli import (
+    _audit,
+    _author,
+    _copies,
+    _demo,
+    _doctor,
+    _history,
+    _irreversible,
+    _serve,
+    _store,
+    _upkeep,
+)
 from capsa.cli._output import complain, open_streams, say, say_failure
 from capsa.cli._usage import Parser, WrongUse, read_words
 from capsa.errors import CapsaError
@@ -65,7 +76,7 @@ def _read(words: Sequence[str]) -> Namespace:
     parser = Parser(prog="capsa", description="Decisions that learn from feedback, in sandboxed capsules.")
     parser.add_argument("--version", action="version", version=f"capsa {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for concept in (_author, _demo, _store, _history, _audit, _copies, _upkeep, _irreversible, _doctor):
+    for concept in (_author, _demo, _store, _serve, _history, _audit, _copies, _upkeep, _irreversible, _doctor):
         concept.add_commands(commands)
     if words and words[0] in ("-h", "--help", "--version"):
         # It prints, and ends the process.

@@ -3,7 +3,7 @@
 from capsa.decisions._answers import ContextMemory, Feedback, InstallResult, StrategyFeedback
 from capsa.decisions._async import AsyncCapsule, AsyncStore
 from capsa.decisions._capsule import Capsule
-from capsa.decisions._erasure import Erased, Purged
+from capsa.decisions._erasure import Deleted, Erased, Purged
 from capsa.decisions._history import (
     AuditRecord,
     DecisionRecord,
@@ -15,8 +15,9 @@ from capsa.decisions._history import (
     Replay,
     Story,
 )
+from capsa.decisions._jobs import Job, JobInfo, Tenant, TenantInfo
 from capsa.decisions._report import Report
-from capsa.decisions._store import Job, Store, Tenant, open_store
+from capsa.decisions._store import Store, open_store
 from capsa.decisions._upkeep import Upkeep
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Capsule",
     "ContextMemory",
     "DecisionRecord",
+    "Deleted",
     "Difference",
     "Erased",
     "Export",
@@ -33,6 +35,7 @@ __all__ = [
     "FeedbackRecord",
     "InstallResult",
     "Job",
+    "JobInfo",
     "Purged",
     "Rebuild",
     "RebuiltCapsule",
@@ -42,6 +45,7 @@ __all__ = [
     "Story",
     "StrategyFeedback",
     "Tenant",
+    "TenantInfo",
     "Upkeep",
     "open_store",
 ]

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from capsa._native import Decision
+    from capsa.decisions._fold import CapsuleState
+    from capsa.decisions._ledger import Row
 
 
 class StrategyFeedback(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,3 +126,62 @@ class InstallResult(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     unchanged: bool
     changes: list[str]
+
+
+def credited(
+    state: CapsuleState,
+    made: Mapping[str, str],
+    before: dict[str, list[float]],
+    after: dict[str, list[float]],
+) -> list[StrategyFeedback]:
+    """What a feedback did to each strategy of the installed version."""
+    return [
+        StrategyFeedback(
+            strategy_id=strategy_id,
+            strategy=strategy,
+            option=options.index(made[strategy]) if made[strategy] in options else None,
+            option_name=made[strategy],
+            before=before[strategy],
+            after=after[strategy],
+        )
+        for strategy_id, (strategy, options) in enumerate(state.options.items())
+        if strategy in made
+    ]
+
+
+def unrecorded(state: CapsuleState, sequence: int) -> Feedback:
+    """The answer to feedback on a decision that was made with mode off."""
+    return Feedback(
+        decision_id=None,
+        status="unrecorded",
+        reward=None,
+        parts={},
+        missing=[],
+        context_key="",
+        decisions=[],
+        learner_version=state.native.learner_version,
+        sequence=sequence,
+    )
+
+
+def told_again(state: CapsuleState, row: Row, decision: Decision, now_ms: int) -> Feedback:
+    """The answer to a post that says what is known: the first one, or what the journal knows of it.
+
+    The store's lock is held.
+    """
+    if row.answer is not None:
+        return msgspec.structs.replace(row.answer, status="repeated")
+    assert row.outcome is not None
+    native, metrics = state.native, row.metrics or {}
+    weights = native.weights(decision.context_key, now_ms)
+    return Feedback(
+        decision_id=decision.id,
+        status="repeated",
+        reward=row.outcome["reward"],
+        parts=native.parts(metrics) or {},
+        missing=[name for name in native.declared_metrics or [] if metrics and name not in metrics],
+        context_key=decision.context_key,
+        decisions=credited(state, row.outcome["made"], weights, weights),
+        learner_version=native.learner_version,
+        sequence=row.posted,
+    )

@@ -7,20 +7,23 @@ no lock meanwhile that a decision waits for; so does the wait for the disk, whic
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from capsa.decisions import _erasure
 from capsa.decisions._answers import ContextMemory, Feedback
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, _Unset
 from capsa.decisions._store import DEFAULT, Store, open_store
+from capsa.errors import CapsaError
 
 if TYPE_CHECKING:
     from capsa._native import Decision
     from capsa.decisions._capsule import Capsule
-    from capsa.decisions._erasure import Erased, Purged
+    from capsa.decisions._erasure import Deleted, Erased, Purged
     from capsa.decisions._history import (
         AuditRecord,
         DecisionRecord,
@@ -30,9 +33,10 @@ if TYPE_CHECKING:
         Replay,
         Story,
     )
+    from capsa.decisions._jobs import JobInfo, TenantInfo
     from capsa.decisions._report import Report
     from capsa.decisions._upkeep import Upkeep
-    from capsa.errors import CapsaError
+    from capsa.errors import StoreUnwritable
     from capsa.journal import Backup, Fault
 
 
@@ -58,6 +62,46 @@ class AsyncStore:
     def capsule(self, name: str, *, tenant: str = DEFAULT, job: str = DEFAULT) -> AsyncCapsule:
         """See `Job.capsule`."""
         return AsyncCapsule(self._store.tenant(tenant).job(job).capsule(name), self._disk)
+
+    async def tenants(self) -> list[TenantInfo]:
+        """See `Store.tenants`."""
+        return await asyncio.to_thread(self._store.tenants)
+
+    async def jobs(self, tenant: str) -> list[JobInfo]:
+        """See `Tenant.jobs`."""
+        return await asyncio.to_thread(self._store.tenant(tenant).jobs)
+
+    async def create_job(
+        self, tenant: str, name: str, *, description: str = "", metadata: Mapping[str, Any] | None = None
+    ) -> JobInfo:
+        """See `Tenant.create_job`."""
+        create = self._store.tenant(tenant).create_job
+        return await asyncio.to_thread(create, name, description=description, metadata=metadata)
+
+    async def job(self, tenant: str, name: str) -> JobInfo:
+        """See `Job.info`."""
+        return await asyncio.to_thread(self._store.tenant(tenant).job(name).info)
+
+    async def delete_job(self, tenant: str, name: str) -> Deleted:
+        """See `Job.delete`."""
+        return await asyncio.to_thread(self._store.tenant(tenant).job(name).delete)
+
+    async def delete_capsule(self, tenant: str, job: str, name: str) -> Deleted:
+        """See `Job.delete_capsule`."""
+        return await asyncio.to_thread(self._store.tenant(tenant).job(job).delete_capsule, name)
+
+    async def purge_logs(self, tenant: str, job: str, name: str) -> Erased:
+        """See `Capsule.purge_logs`."""
+        place = self._store.tenant(tenant).job(job)
+        return await asyncio.to_thread(_erasure.purge_logs, self._store, (place.tenant, place.name, name))
+
+    async def durable(self) -> None:
+        """Returns once everything recorded so far is on disk.
+
+        Raises:
+            StoreUnwritable: It may never be.
+        """
+        await self._disk.durable()
 
     async def upkeep(self) -> Upkeep:
         """See `Store.upkeep`."""
@@ -105,12 +149,14 @@ class AsyncStore:
 
 
 class _Disk:
-    """Waits for the disk on behalf of all callers: one thread, whatever their number."""
+    """Waits for the disk on behalf of all callers: one word from the writing thread, whatever their number."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._running: asyncio.Task[None] | None = None
-        self._next: asyncio.Task[None] | None = None
+        # Those who wait for the word that was asked for last and did not yet come.
+        self._waiting: list[asyncio.Future[None]] = []
+        # The loop that is going to ask.
+        self._asking: asyncio.AbstractEventLoop | None = None
 
     async def durable(self) -> None:
         """Returns once everything recorded before this call is on disk.
@@ -120,16 +166,40 @@ class _Disk:
         """
         if not self._store.persistent:
             return
-        if self._next is None:
-            # A wait that runs already may have begun before the caller's event.
-            self._next = asyncio.create_task(self._wait(self._running))
-        await asyncio.shield(self._next)
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._waiting.append(future)
+        if self._asking is not loop:
+            self._asking = loop
+            # Behind whatever else this turn of the loop records: it goes into the same transaction.
+            loop.call_soon(self._ask, loop)
+        await future
 
-    async def _wait(self, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        self._running, self._next = self._next, None
-        await asyncio.to_thread(self._store._durable)
+    def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._asking = None
+
+        def tell(failure: StoreUnwritable | None) -> None:
+            # A loop that was closed meanwhile has nobody who waits.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_tell, waiting, failure)
+
+        try:
+            self._store.journal.when_durable(tell)
+        except CapsaError as error:
+            _tell(waiting, error)
+
+
+def _tell(waiting: list[asyncio.Future[None]], failure: CapsaError | None) -> None:
+    for future in waiting:
+        if future.done():
+            # Whoever waited has gone.
+            continue
+        if failure is None:
+            future.set_result(None)
+        else:
+            # Each its own: an exception that many raise would gather their traces.
+            future.set_exception(failure.again())
 
 
 class AsyncCapsule:
@@ -152,10 +222,27 @@ class AsyncCapsule:
         options: Sequence[str | int] | Mapping[str, Sequence[str | int]] | None = None,
         current: OptionLike | None = None,
         subject: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Decision:
         """See `Capsule.decide`."""
-        decision = self._capsule._decide(input, context_key, options, current, subject)
+        if idempotency_key is None:
+            decision = self._capsule._decide(input, context_key, options, current, subject)
+        else:
+            decision = self._capsule._decide_once(
+                idempotency_key, input, context_key, options, current, subject
+            )
         if not decision.is_in_id:
+            await self._disk.durable()
+        return decision
+
+    async def decide_body(self, body: bytes) -> Decision | None:
+        """As `decide`, of a JSON body with ``input``, ``contextKey``, ``options`` and ``current``.
+
+        Faster than with its values: nothing of it becomes an object of Python's. ``None`` where it has to be read the
+        long way: malformed, with other keys or types, or large. Nothing was decided then.
+        """
+        decision = self._capsule._decide_body(body)
+        if decision is not None and not decision.is_in_id:
             await self._disk.durable()
         return decision
 
@@ -169,9 +256,14 @@ class AsyncCapsule:
         strategy: str | int | None = None,
         option: str | int | None = None,
         context_key: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Feedback:
         """See `Capsule.feedback`."""
-        answer = self._capsule._feedback(
+        capsule = self._capsule
+        post = (
+            capsule._feedback if idempotency_key is None else partial(capsule._feedback_once, idempotency_key)
+        )
+        answer = post(
             decision_id,
             outcome=outcome,
             reward=reward,
@@ -203,9 +295,19 @@ class AsyncCapsule:
         """See `Capsule.learning`."""
         return self._capsule.learning
 
-    async def update_learning(self, **changes: Any) -> dict[str, Any]:
+    async def update_learning(self, *, if_version: int | None = None, **changes: Any) -> dict[str, Any]:
         """See `Capsule.update_learning`."""
-        return await asyncio.to_thread(self._capsule.update_learning, **changes)
+        return await asyncio.to_thread(
+            partial(self._capsule.update_learning, if_version=if_version, **changes)
+        )
+
+    async def delete(self) -> Deleted:
+        """See `Capsule.delete`."""
+        return await asyncio.to_thread(self._capsule.delete)
+
+    async def purge_logs(self) -> Erased:
+        """See `Capsule.purge_logs`."""
+        return await asyncio.to_thread(self._capsule.purge_logs)
 
     async def decisions(self, *, after: int = 0, limit: int = 100) -> list[DecisionRecord]:
         """See `Capsule.decisions`."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from capsa import _native
-from capsa.decisions import _batch, _feedback, _history, _learning, _report, _upkeep
-from capsa.decisions._answers import ContextMemory, Feedback, StrategyFeedback
+from capsa.decisions import _batch, _erasure, _feedback, _history, _learning, _report, _retries, _upkeep
+from capsa.decisions._answers import ContextMemory, Feedback, credited, told_again, unrecorded
+from capsa.decisions._arguments import MAX_PAGE, as_dict, check_text, is_page, plain_collection
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, Recorded, Repeated, _Unset
 from capsa.decisions._fold import CapsuleState
 from capsa.decisions._ids import subject_hash, unknown_decision
@@ -20,15 +21,11 @@ from capsa.errors import CapsaError, InvalidField, shown
 
 if TYPE_CHECKING:
     from capsa._native import Decision
-    from capsa.decisions._ledger import Row
     from capsa.decisions._report import Report
     from capsa.decisions._store import Store
 
 _log = logging.getLogger("capsa.capsule")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
-
-#: Most contexts in one page.
-MAX_PAGE = 1000
 
 
 class Capsule:
@@ -59,6 +56,7 @@ class Capsule:
         options: Sequence[str | int] | Mapping[str, Sequence[str | int]] | None = None,
         current: OptionLike | None = None,
         subject: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Decision:
         """Chooses an option for one input.
 
@@ -69,14 +67,20 @@ class Capsule:
             current: What the application would do by itself: answered in shadow. It must be allowed.
             subject: Whom it is about, at most 128 characters: kept as a keyed hash only, so that everything about
                 one subject can be erased; see `Store.erase_subject`.
+            idempotency_key: 1 to 255 printable ASCII characters: within 10 minutes, a call with the same key and
+                arguments gets the first answer. Kept in memory, for the last 8,192 such calls.
 
         Raises:
             InvalidRequest: What is sent does not fit; nothing was decided.
+            IdempotencyConflict: The key was sent with other arguments; nothing was decided.
             CapsuleRefused: The capsule answered with an error of its own.
             CapsuleFailure: The capsule failed; other capsules go on.
             StoreUnwritable: The decision could not be recorded.
         """
-        decision = self._decide(input, context_key, options, current, subject)
+        if idempotency_key is None:
+            decision = self._decide(input, context_key, options, current, subject)
+        else:
+            decision = self._decide_once(idempotency_key, input, context_key, options, current, subject)
         if not decision.is_in_id:
             # Its id does not say everything that feedback needs: so its record must be there before.
             self._store._durable()
@@ -108,17 +112,16 @@ class Capsule:
     ) -> Decision:
         """As `decide`, recorded but perhaps not yet on disk."""
         store = self._store
-        state = self._state()
         if input is not None and not isinstance(input, dict):
-            input = self._as_dict(input, "/input")
+            input = as_dict(input, "/input")
         if options is not None:
-            options = _plain_collection(options)
+            options = plain_collection(options)
         if current is not None and isinstance(current, Mapping):
             current = dict(current)
         about = None if subject is None else subject_hash(store._subject_key, subject)
         while True:
-            epoch = state.epoch
-            now_ms = store._now_ms()
+            state = self._state()
+            epoch, now_ms = state.epoch, store._now_ms()
             decision = state.native.decide(
                 store._nonces.take(now_ms),
                 now_ms,
@@ -128,21 +131,37 @@ class Capsule:
                 current=current,
                 subject=about,
             )
-            if decision.log:
-                self._write_log(decision.log)
-            payload = decision.payload
-            if not payload:
+            if self._recorded(state, epoch, decision, now_ms):
                 return decision
-            with store._lock:
-                # A record must not follow the event that made it outdated: decide again.
-                if state.epoch == epoch:
-                    event = store._append(self._place, "decided", now_ms, payload, due_ms=decision.due_ms)
-                    decision.recorded_at(event.sequence)
-                    state.decided(decision)
-                    store._ledger.decided(decision.nonce)
-                    if decision.due_ms is not None:
-                        store._keep_up()
-                    return decision
+
+    def _decide_body(self, body: bytes) -> Decision | None:
+        """As `_decide`, of the body of a request as most are; ``None`` where it has to be read the long way."""
+        store = self._store
+        while True:
+            state = self._state()
+            epoch, now_ms = state.epoch, store._now_ms()
+            decision = state.native.decide_body(store._nonces.take(now_ms), now_ms, body)
+            if decision is None or self._recorded(state, epoch, decision, now_ms):
+                return decision
+
+    def _recorded(self, state: CapsuleState, epoch: int, decision: Decision, now_ms: int) -> bool:
+        """Records a decision that was just made; false where it is outdated, and is to be made again."""
+        if decision.log:
+            self._write_log(decision.log)
+        payload = decision.payload
+        if not payload:
+            return True
+        store, due_ms = self._store, decision.due_ms
+        with store._lock:
+            # A record must not follow the event that made it outdated, or took the capsule away.
+            if state.epoch != epoch:
+                return False
+            event = store._append(self._place, "decided", now_ms, payload, due_ms=due_ms)
+            state.decided(decision, event.sequence)
+            store._ledger.decided(decision.nonce)
+            if due_ms is not None:
+                store._keep_up()
+        return True
 
     def feedback(
         self,
@@ -154,6 +173,7 @@ class Capsule:
         strategy: str | int | None = None,
         option: str | int | None = None,
         context_key: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Feedback:
         """Reports what came of a decision. The same content again changes nothing.
 
@@ -166,14 +186,18 @@ class Capsule:
             strategy: Without an id: the strategy of a choice that was not asked for here.
             option: Without an id: the option that was chosen.
             context_key: Without an id: the context it was chosen in.
+            idempotency_key: 1 to 255 printable ASCII characters: for as long as the horizon at least, a call with the
+                same key and content counts once. With an id it does so without a key.
 
         Raises:
             InvalidRequest: What is sent does not fit the definition; nothing has changed.
+            IdempotencyConflict: The key was sent with other content; nothing has changed.
             UnknownDecision: No decision of this capsule has this id.
             FeedbackConflict: It contradicts an earlier post; nothing has changed.
             StoreUnwritable: It could not be brought to disk; whether it was is known after the next start.
         """
-        answer = self._feedback(
+        post = self._feedback if idempotency_key is None else partial(self._feedback_once, idempotency_key)
+        answer = post(
             decision_id,
             outcome=outcome,
             reward=reward,
@@ -211,11 +235,12 @@ class Capsule:
         strategy: str | int | None = None,
         option: str | int | None = None,
         context_key: str | None = None,
+        claims: Sequence[bytes] = (),
     ) -> Feedback:
-        """As `feedback`, recorded but perhaps not yet on disk."""
+        """As `feedback`, recorded but perhaps not yet on disk, with `claims` that count once beside its own."""
         state = self._state()
         if decision_id is None and strategy is None and option is None and context_key is None:
-            return _unrecorded(state, self._store._journal.length(self._place[0]))
+            return unrecorded(state, self._store._journal.length(self._place[0]))
         if decision_id is None or isinstance(decision_id, _Unset):
             if option is None:
                 raise InvalidField(
@@ -223,7 +248,7 @@ class Capsule:
                     pointer="/decisionId",
                     remedy="send decisionId, or strategyId, option, reward and contextKey",
                 )
-            return self._explicit(state, strategy, option, reward, context_key, outcome, taken)
+            return self._explicit(strategy, option, reward, context_key, outcome, taken, claims)
         if not (strategy is None and option is None and context_key is None):
             raise InvalidField(
                 "strategy, option and context_key stand with a decision id",
@@ -231,13 +256,15 @@ class Capsule:
                 remedy="leave them out; say with taken what was carried out",
             )
         store, tenant = self._store, self._place[0]
-        about = _feedback.find(store._journal, state, tenant, decision_id, store._now_ms())
         while True:
+            # First: what is taken away meanwhile is noticed below.
+            epoch = state.epoch
             now_ms = store._now_ms()
+            about = _feedback.find(store._journal, state, tenant, decision_id, now_ms)
             with store._lock:
                 row = store._ledger.row(tenant, about.nonce, state.native)
                 # One moment of the row, whole; what changes meanwhile is noticed below.
-                seen, posts, epoch = copy.copy(row), row.posts, state.epoch
+                seen, posts = copy.copy(row), row.posts
             if seen.erased:
                 raise unknown_decision(decision_id)
             # Much later the journal may have forgotten that it brought something already.
@@ -245,6 +272,7 @@ class Capsule:
             if about.decision.defaults and not seen.done and 0 < passed_ms <= GRACE_MS:
                 # What it brings does not depend on whether this post is faster than the sweeper.
                 _upkeep.pass_horizon(store, self._place, about)
+                state = self._state()
                 continue
             posted = _feedback.by_decision(state, about, seen, now_ms, outcome, reward, taken)
             with store._lock:
@@ -253,10 +281,12 @@ class Capsule:
                     raise unknown_decision(decision_id)
                 if isinstance(posted, Repeated):
                     state.repeated += 1
-                    return self._again(state, row, about.decision, now_ms)
+                    return told_again(state, row, about.decision, now_ms)
                 if (row.posts, state.epoch) != (posts, epoch):
                     # Another post for this decision, or other settings: work it out again.
+                    state = self._state()
                     continue
+                posted.once.extend(claims)
                 answer = self._record_outcome(state, now_ms, about.decision.id, posted)
                 if posted.once:
                     row.received(posted.event, answer.sequence)
@@ -265,13 +295,13 @@ class Capsule:
 
     def _explicit(
         self,
-        state: CapsuleState,
         strategy: str | int | None,
         option: str | int,
         reward: float | None,
         context_key: str | None,
         outcome: object,
         taken: object,
+        claims: Sequence[bytes],
     ) -> Feedback:
         if outcome is not None or taken is not AS_ANSWERED:
             raise InvalidField(
@@ -280,8 +310,20 @@ class Capsule:
                 remedy="send a reward, or the id of the decision",
             )
         with self._store._lock:
+            state = self._state()
             posted = _feedback.explicit(state, strategy, option, reward, context_key)
+            posted.once.extend(claims)
             return self._record_outcome(state, self._store._now_ms(), None, posted)
+
+    def _decide_once(self, idempotency_key: str, *body: Any) -> Decision:
+        """As `_decide`, or the first answer to a call with this key."""
+        return _retries.decide(self, idempotency_key, body)
+
+    def _feedback_once(
+        self, idempotency_key: str, decision_id: str | _Unset | None = NOT_GIVEN, **body: Any
+    ) -> Feedback:
+        """As `_feedback`, unless a call with this key was recorded."""
+        return _retries.feedback(self, idempotency_key, {"decision_id": decision_id} | body)
 
     def _record_outcome(
         self, state: CapsuleState, now_ms: int, decision_id: str | None, posted: Recorded
@@ -303,31 +345,9 @@ class Capsule:
             parts=posted.parts,
             missing=posted.missing,
             context_key=key,
-            decisions=_credited(state, fields["made"], before, after),
+            decisions=credited(state, fields["made"], before, after),
             learner_version=native.learner_version,
             sequence=event.sequence,
-        )
-
-    def _again(self, state: CapsuleState, row: Row, decision: Decision, now_ms: int) -> Feedback:
-        """The answer to a post that says what is known: the first one, or what the journal knows of it.
-
-        The store's lock is held.
-        """
-        if row.answer is not None:
-            return msgspec.structs.replace(row.answer, status="repeated")
-        assert row.outcome is not None
-        native, metrics = state.native, row.metrics or {}
-        weights = native.weights(decision.context_key, now_ms)
-        return Feedback(
-            decision_id=decision.id,
-            status="repeated",
-            reward=row.outcome["reward"],
-            parts=native.parts(metrics) or {},
-            missing=[name for name in native.declared_metrics or [] if metrics and name not in metrics],
-            context_key=decision.context_key,
-            decisions=_credited(state, row.outcome["made"], weights, weights),
-            learner_version=native.learner_version,
-            sequence=row.posted,
         )
 
     def report(self) -> Report:
@@ -344,7 +364,7 @@ class Capsule:
             after: The last key of the page before.
             limit: Contexts in a page, 1 to 1000.
         """
-        if not _is_page(limit):
+        if not is_page(limit):
             raise InvalidField(
                 "limit is out of range",
                 pointer="/limit",
@@ -353,7 +373,7 @@ class Capsule:
             )
         state = self._state()
         if after is not None:
-            _check_text(after, "/after")
+            check_text(after, "/after")
         rows = state.native.contexts(self._store._now_ms(), after=after, limit=limit)
         return [
             ContextMemory(
@@ -372,17 +392,21 @@ class Capsule:
         """The learning document: what is in force, and what of it is not the file's value."""
         return _learning.document(self._state())
 
-    def update_learning(self, **changes: Any) -> dict[str, Any]:
+    def update_learning(self, *, if_version: int | None = None, **changes: Any) -> dict[str, Any]:
         """Changes settings at once, or not at all. A missing key stays; ``None`` gives the file's value back.
 
         Args:
+            if_version: The ``version`` of the document that the change was made from.
             changes: ``algorithm``, ``mode``, ``baseline``, ``rails``, ``decay``, ``horizon``, ``max_contexts``.
 
         Raises:
             InvalidRequest: A setting that does not exist or a value that does not hold.
+            StaleDocument: The document has another version by now.
         """
-        state = self._state()
         with self._store._lock:
+            state = self._state()
+            if if_version is not None:
+                _learning.check_version(state, if_version)
             overrides, changed = _learning.merged(state.native, changes)
             if changed:
                 payload = _native.encode_learning_changed(self.name, changed, overrides)
@@ -391,6 +415,31 @@ class Capsule:
         if changed:
             self._store._durable()
         return document
+
+    def delete(self) -> _erasure.Deleted:
+        """Removes the capsule, what it learned, and the content of its decisions and feedback. It cannot be taken back.
+
+        Who installed and changed it stays, and that it was deleted, by whom and when. Installed again under its name
+        it starts from nothing, at version 1. Should the process end meanwhile, `Job.delete_capsule` goes on with it,
+        and so does the store's upkeep. It reads the tenant's journal: its time grows with the events.
+
+        Raises:
+            UnknownCapsule: It was deleted already, or its job or tenant is gone.
+            HostFault: What is left is too large to be sealed, so that no content could be removed yet.
+        """
+        return _erasure.delete(self._store, self._place)
+
+    def purge_logs(self) -> _erasure.Erased:
+        """Removes the content of all decisions and feedback up to now, for which feedback is then unknown.
+
+        What was learned stays learned, and so does who changed what. It cannot be taken back. Should the process end
+        meanwhile, the store's upkeep goes on with it.
+
+        Raises:
+            UnknownCapsule: It was deleted.
+            HostFault: The state is too large to be sealed, so that no content could be removed yet.
+        """
+        return _erasure.purge_logs(self._store, self._place)
 
     @property
     def state_hash(self) -> str:
@@ -410,17 +459,6 @@ class Capsule:
                 _LEVELS[level], "%s: %s", "/".join(self._place), message.encode("unicode_escape").decode()
             )
 
-    @staticmethod
-    def _as_dict(input: object, pointer: str) -> dict[str, Any]:
-        if isinstance(input, Mapping):
-            return dict(input)
-        raise InvalidField(
-            "the input is not a mapping",
-            pointer=pointer,
-            value=type(input).__name__,
-            remedy="send values by name, for example {'task_type': 'legal'}",
-        )
-
     def decisions(self, after: int = 0, limit: int = 100) -> list[_history.DecisionRecord]:
         """What was decided, in the order of the journal. What was erased is not in it.
 
@@ -433,6 +471,26 @@ class Capsule:
     def feedback_log(self, after: int = 0, limit: int = 100) -> list[_history.FeedbackRecord]:
         """Every recorded post of feedback, as `decisions`."""
         return _history.feedback_log(self._store, self._place, after, limit)
+
+    def audit(self, after: int = 0, limit: int = 100) -> list[_history.AuditRecord]:
+        """What people and gates changed of this capsule, as `decisions`."""
+        return _history.capsule_audit(self._store, self._place, after, limit)
+
+    def describe(self) -> dict[str, Any]:
+        """What is installed, as JSON spells it: version, digest and the definition with every default filled in."""
+        native, (tenant, job, name) = self._state().native, self._place
+        return {
+            "tenant": tenant,
+            "job": job,
+            "capsule": name,
+            "capsuleVersion": native.version,
+            "digest": native.component_digest,
+            "definition": json.loads(native.definition),
+        }
+
+    def answer(self, decision: Decision, *, full: bool = False) -> bytes:
+        """A decision as JSON, with the weights of its context before any mask; see `Decision.answer`."""
+        return decision.answer(self._state().native, self._store._now_ms(), full=full)
 
     def story(self, decision_id: str) -> _history.Story:
         """Everything about one decision: what was decided, what was posted, what was learned.
@@ -451,60 +509,3 @@ class Capsule:
             UnknownDecision: No decision of this capsule has this id.
         """
         return _history.replay(self._store, self._place, decision_id)
-
-
-def _credited(
-    state: CapsuleState,
-    made: Mapping[str, str],
-    before: dict[str, list[float]],
-    after: dict[str, list[float]],
-) -> list[StrategyFeedback]:
-    """What a feedback did to each strategy of the installed version."""
-    return [
-        StrategyFeedback(
-            strategy_id=strategy_id,
-            strategy=strategy,
-            option=options.index(made[strategy]) if made[strategy] in options else None,
-            option_name=made[strategy],
-            before=before[strategy],
-            after=after[strategy],
-        )
-        for strategy_id, (strategy, options) in enumerate(state.options.items())
-        if strategy in made
-    ]
-
-
-def _unrecorded(state: CapsuleState, sequence: int) -> Feedback:
-    return Feedback(
-        decision_id=None,
-        status="unrecorded",
-        reward=None,
-        parts={},
-        missing=[],
-        context_key="",
-        decisions=[],
-        learner_version=state.native.learner_version,
-        sequence=sequence,
-    )
-
-
-def _check_text(text: object, pointer: str) -> None:
-    if not isinstance(text, str) or any("\ud800" <= char <= "\udfff" for char in text):
-        raise InvalidField(
-            "this is not a text that is valid Unicode",
-            pointer=pointer,
-            value=shown(ascii(text)),
-            remedy="send such a text, or leave it out",
-        )
-
-
-def _is_page(limit: object) -> bool:
-    return isinstance(limit, int) and not isinstance(limit, bool) and 1 <= limit <= MAX_PAGE
-
-
-def _plain_collection(options: Any) -> Any:
-    if isinstance(options, Mapping):
-        return {name: _plain_collection(listed) for name, listed in options.items()}
-    if isinstance(options, Sequence) and not isinstance(options, str | bytes):
-        return list(options)
-    return options

@@ -1,4 +1,4 @@
-"""Taking away: everything about one subject, or everything of a tenant."""
+"""Taking away: everything about one subject, the logs of a capsule, a capsule, a job, a tenant."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 import cbor2
 import msgspec
 
-from capsa.decisions import _snapshots, _upkeep
+from capsa.decisions import _emptying, _snapshots, _upkeep
 from capsa.decisions._ids import subject_hash
-from capsa.decisions._ledger import ERASED
+from capsa.decisions._ledger import ERASED, event_at
 from capsa.errors import HostFault
 from capsa.journal import Event
 
 if TYPE_CHECKING:
-    from capsa.decisions._fold import Fold
+    from capsa.decisions._fold import Fold, Place
     from capsa.decisions._store import Store
 
 #: Decisions that one event names as erased.
@@ -50,6 +50,26 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
     capsules: int
 
 
+class Deleted(msgspec.Struct, frozen=True, kw_only=True):
+    """What was deleted.
+
+    Attributes:
+        tenant: Where.
+        job: Where, or which job.
+        capsule: Which capsule; ``None`` for a job.
+        capsules: How many capsules, with what they had learned.
+        decisions: How many decisions lost their content.
+        events: How many events did: the decisions, and the feedback about them.
+    """
+
+    tenant: str
+    job: str
+    capsule: str | None
+    capsules: int
+    decisions: int
+    events: int
+
+
 def erase_subject(store: Store, tenant: str, subject: str) -> Erased:
     """Removes the content of every event about a subject. What was learned from it stays learned.
 
@@ -61,7 +81,10 @@ def erase_subject(store: Store, tenant: str, subject: str) -> Erased:
     store._check_usable()
     store._check_tenant(tenant)
     with store._upkeeping:
-        search = _Search(store._fold, subject_hash(store._subject_key, subject))
+        # What is to go already is not looked through.
+        _emptying.finish(store, tenant)
+        hashed = subject_hash(store._subject_key, subject)
+        search = _Search(store._fold, hashed)
         # What was purged is gone already, though perhaps not yet cut off.
         search.last = store._marks.last_purge(tenant)
         marked: set[bytes] = set()
@@ -85,6 +108,7 @@ def erase_subject(store: Store, tenant: str, subject: str) -> Erased:
         for sequence in [*search.outcomes, *search.decided]:
             store._journal.erase(tenant, sequence, wait=False)
         store._durable()
+        store._retries.forget(lambda place, decision: place[0] == tenant and decision.subject == hashed)
     events = len(search.outcomes) + len(search.decided)
     return Erased(tenant=tenant, decisions=len(marked), events=events)
 
@@ -125,7 +149,7 @@ class _Search:
             return
         job, _, name = event.path.partition("/")
         state = self._fold.capsules.get((event.stream, job, name))
-        if state is None:
+        if state is None or event.sequence < state.began:
             return
         if event.type == "decided":
             read = state.native.read_decision(event)
@@ -156,4 +180,62 @@ def purge(store: Store, tenant: str) -> Purged:
         store._durable()
         removed = store._journal.cut(tenant, event.sequence)
         _upkeep.drop_blobs(store)
+        store._retries.forget(lambda place, _: place[0] == tenant)
     return Purged(tenant=tenant, events=removed, capsules=len(places))
+
+
+def delete(store: Store, place: Place) -> Deleted:
+    """Removes a capsule, or a job with all of its capsules where the name is empty.
+
+    Raises:
+        NotFound: Tenant, job or capsule is not there.
+        HostFault: What is left is too large to be sealed, so that no content could be removed yet.
+    """
+    tenant, job, name = place
+    path = f"{job}/{name}" if name else job
+    store._check_usable()
+    with store._upkeeping:
+        with store._lock:
+            there = store._fold.tenants.get(tenant)
+            capsules = [
+                found for found in store._fold.capsules if found == place or (*found[:2], "") == place
+            ]
+            if there is not None and (capsules or (job in there.jobs and not name)):
+                said = {"kind": "capsule" if name else "job", "name": name or job, "capsules": len(capsules)}
+                store._record(place, "deleted", store._now_ms(), cbor2.dumps(said, canonical=True))
+            elif there is None or path not in there.erasing:
+                raise store._missing(place)
+            begun = store._fold.tenants[tenant].erasing[path]
+        store._durable()
+        event = event_at(store._journal, tenant, begun)
+        emptied = _emptying.empty(store, tenant, path)
+        _upkeep.drop_blobs(store)
+        store._retries.forget(lambda other, _: other == place or (*other[:2], "") == place)
+    return Deleted(
+        tenant=tenant,
+        job=job,
+        capsule=name or None,
+        # The event is gone where retention has cut it off since.
+        capsules=0 if event is None else cbor2.loads(event.payload)["capsules"],
+        decisions=emptied.decisions,
+        events=emptied.events,
+    )
+
+
+def purge_logs(store: Store, place: Place) -> Erased:
+    """Removes the content of all decisions and feedback of a capsule up to now. What was learned stays.
+
+    Raises:
+        NotFound: The capsule is not there.
+        HostFault: The state is too large to be sealed, so that no content could be removed yet.
+    """
+    tenant, job, name = place
+    store._check_usable()
+    with store._upkeeping:
+        with store._lock:
+            store._state(place)
+            payload = cbor2.dumps({"reason": "logs", "done": False}, canonical=True)
+            store._record(place, "erased", store._now_ms(), payload)
+        emptied = _emptying.empty(store, tenant, f"{job}/{name}")
+        store._retries.forget(lambda other, _: other == place)
+    return Erased(tenant=tenant, decisions=emptied.decisions, events=emptied.events)

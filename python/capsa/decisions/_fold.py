@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import cbor2
+import msgspec
 
 from capsa._native import Capsule as NativeCapsule
 from capsa._native import Component, Decision, Keyring
-from capsa.errors import JournalMismatch
+from capsa.errors import JournalMismatch, UnknownBlob
 from capsa.journal import Event
 
 Place = tuple[str, str, str]
@@ -24,18 +25,20 @@ class CapsuleState:
 
     Attributes:
         native: The component and the learned state.
-        since: The sequence of its first install: decisions before it are another capsule's of the same name.
-        purged_ms: When its tenant was purged last before that; 0 if never.
+        began: The sequence of its first install: events before it are another capsule's of the same name.
+        since: Decisions before this sequence are forgotten: that of its first install, or of the last purge of its logs.
+        purged_ms: When its logs were purged last, or before its first install something of its tenant; 0 if never.
         changed: Who changed which setting when, by the setting's dotted name.
         repeated: How many feedbacks said again what was known. Not folded: nothing was recorded.
         learning_version: How often the settings were changed.
         longest_ms: The longest horizon there was.
-        epoch: Changes with every install and every change of settings.
+        epoch: Changes with every install and every change of settings, and when something of it is taken away.
         options: The options of the installed version by strategy.
     """
 
     def __init__(self, native: NativeCapsule, since: int, purged_ms: int = 0) -> None:
         self.native = native
+        self.began = since
         self.since = since
         self.purged_ms = purged_ms
         self.changed: dict[str, dict[str, Any]] = {}
@@ -58,9 +61,9 @@ class CapsuleState:
         self.native.apply(event, component)
         self._settled()
 
-    def decided(self, decision: Decision) -> None:
-        """Folds a decision, decoded."""
-        self.native.apply_decided(decision)
+    def decided(self, decision: Decision, sequence: int) -> None:
+        """Folds a decision that was just made, and gives it its place."""
+        self.native.apply_decided(decision, sequence)
 
     def learning_changed(self, event: Event) -> None:
         """Folds a change of the settings."""
@@ -70,9 +73,15 @@ class CapsuleState:
             self.changed[dotted] = {"by": event.principal, "at_ms": event.time_ms}
         self._settled()
 
+    def logs_purged(self, event: Event) -> None:
+        """Folds a purge of its logs: ids of before are unknown."""
+        self.since, self.purged_ms = event.sequence, event.time_ms
+        self.epoch += 1
+
     def snapshot(self) -> dict[str, Any]:
         """Everything of it that is folded."""
         return {
+            "began": self.began,
             "since": self.since,
             "native": self.native.snapshot(),
             "changed": self.changed,
@@ -83,18 +92,65 @@ class CapsuleState:
         }
 
 
+class JobState(msgspec.Struct, kw_only=True):
+    """One job.
+
+    Attributes:
+        created_ms: When it was made, milliseconds since 1970.
+        description: What it is for.
+        metadata: What its owner says of it.
+    """
+
+    created_ms: int
+    description: str = ""
+    metadata: dict[str, Any] = {}
+
+
+class TenantState(msgspec.Struct, kw_only=True):
+    """One tenant that is there.
+
+    Attributes:
+        created_ms: When it was made, or used again after a purge.
+        jobs: Its jobs by name.
+        erasing: By path: the sequence before which the content of its decisions and feedback is to go, until it is
+            recorded that it did.
+    """
+
+    created_ms: int
+    jobs: dict[str, JobState] = {}
+    erasing: dict[str, int] = {}
+
+
+class TenantSnapshot(msgspec.Struct, kw_only=True):
+    """What a snapshot holds of a tenant beside its capsules.
+
+    Attributes:
+        tenant: The tenant; ``None`` where it was purged and not used since.
+        purged_ms: When something of it was taken away last; 0 if never.
+    """
+
+    tenant: TenantState | None
+    purged_ms: int
+
+
 class Fold:
     """Everything that the events of a journal make.
 
     Args:
         load: Gives the component with a digest.
         keys: What decision ids are sealed with.
+
+    Attributes:
+        capsules: By tenant, job and name.
+        tenants: By name.
     """
 
     def __init__(self, load: Callable[[str], Component], keys: Keyring) -> None:
         self._load = load
         self._keys = keys
         self.capsules: dict[Place, CapsuleState] = {}
+        self.tenants: dict[str, TenantState] = {}
+        #: By tenant: when something of it was taken away last. Ids of a time before need their records to be known.
         self._purged: dict[str, int] = {}
 
     def apply(self, event: Event) -> None:
@@ -103,7 +159,7 @@ class Fold:
         Raises:
             JournalMismatch: The event does not fit what was folded before.
         """
-        if event.type in ("created", "erased", "snapshot_sealed"):
+        if event.type == "snapshot_sealed":
             return
         if event.type == "purged":
             self.forget(event.stream)
@@ -119,38 +175,119 @@ class Fold:
             )
         job, _, name = event.path.partition("/")
         place = (event.stream, job, name)
-        if event.type == "installed":
-            self._installed(place, event)
-            return
+        match event.type:
+            case "decided" | "outcome_received" | "horizon_passed":
+                self._capsule(place, event).native.apply(event)
+            case "created":
+                self._created(place, event)
+            case "deleted":
+                self._deleted(place, event)
+            case "erased":
+                self._erased(place, event)
+            case "installed":
+                self._installed(place, event)
+            case "learning_changed":
+                self._capsule(place, event).learning_changed(event)
+            case _:
+                self._capsule(place, event).native.apply(event)
+
+    def _capsule(self, place: Place, event: Event) -> CapsuleState:
         state = self.capsules.get(place)
         if state is None:
             raise JournalMismatch(f"{event.type} of a capsule that was never installed: {'/'.join(place)}")
-        if event.type == "learning_changed":
-            state.learning_changed(event)
-        else:
-            state.native.apply(event)
+        return state
+
+    def _tenant(self, event: Event) -> TenantState:
+        """The tenant of an event, which makes it where it was not there."""
+        return self.tenants.setdefault(event.stream, TenantState(created_ms=event.time_ms))
+
+    def _created(self, place: Place, event: Event) -> None:
+        tenant, (_, job, _) = self._tenant(event), place
+        if job:
+            said = cbor2.loads(event.payload)
+            tenant.jobs[job] = JobState(
+                created_ms=event.time_ms,
+                description=said.get("description", ""),
+                metadata=said.get("metadata", {}),
+            )
 
     def _installed(self, place: Place, event: Event) -> None:
         component = self._load(cbor2.loads(event.payload)["digest"])
+        tenant, job, _ = place
+        self._tenant(event).jobs.setdefault(job, JobState(created_ms=event.time_ms))
         state = self.capsules.get(place)
         if state is None:
-            tenant, job, _ = place
             native = NativeCapsule(tenant, job, component, event, self._keys)
             self.capsules[place] = CapsuleState(native, event.sequence, self._purged.get(tenant, 0))
         else:
             state.installed(event, component)
 
+    def _deleted(self, place: Place, event: Event) -> None:
+        name, job, capsule = place
+        tenant = self._tenant(event)
+        if capsule:
+            self._drop([place])
+        else:
+            self._drop([found for found in self.capsules if found[:2] == (name, job)])
+            tenant.jobs.pop(job, None)
+            # What was to be erased in its capsules goes with the rest of it.
+            tenant.erasing = {
+                path: before for path, before in tenant.erasing.items() if not path.startswith(f"{job}/")
+            }
+        tenant.erasing[event.path] = event.sequence
+        self._purged[name] = max(self._purged.get(name, 0), event.time_ms)
+
+    def _erased(self, place: Place, event: Event) -> None:
+        if not event.path:
+            # Of one subject: what was learned from it stays.
+            return
+        said = cbor2.loads(event.payload)
+        if said["done"]:
+            self._tenant(event).erasing.pop(event.path, None)
+            return
+        self._capsule(place, event).logs_purged(event)
+        self._tenant(event).erasing[event.path] = event.sequence
+
+    def _drop(self, places: list[Place]) -> None:
+        for place in places:
+            # Whoever is about to record something in it notices.
+            self.capsules.pop(place).epoch += 1
+
     def forget(self, tenant: str) -> None:
-        """Drops the capsules of a tenant."""
-        for place in [place for place in self.capsules if place[0] == tenant]:
-            del self.capsules[place]
+        """Drops a tenant with its capsules."""
+        self._drop([place for place in self.capsules if place[0] == tenant])
+        self.tenants.pop(tenant, None)
+
+    def snapshot(self, tenant: str) -> dict[str, Any]:
+        """Everything of a tenant that is folded but its capsules, as plain values."""
+        kept = TenantSnapshot(tenant=self.tenants.get(tenant), purged_ms=self._purged.get(tenant, 0))
+        values: dict[str, Any] = msgspec.to_builtins(kept)
+        return values
+
+    def restore_tenant(self, tenant: str, kept: dict[str, Any]) -> None:
+        """Takes over a tenant as `snapshot` gave it."""
+        read = msgspec.convert(kept, TenantSnapshot)
+        if read.tenant is not None:
+            self.tenants[tenant] = read.tenant
+        self._purged[tenant] = read.purged_ms
 
     def restore(self, place: Place, kept: dict[str, Any]) -> None:
-        """Takes over a capsule as `CapsuleState.snapshot` gave it."""
+        """Takes over a capsule as `CapsuleState.snapshot` gave it.
+
+        Raises:
+            JournalMismatch: Its component is gone, or it is not of this version.
+        """
         tenant, job, _ = place
-        component = self._load(kept["component"])
+        try:
+            component = self._load(kept["component"])
+        except UnknownBlob as error:
+            raise JournalMismatch(
+                f"the component of {'/'.join(place)} is gone", remedy="restore a backup"
+            ) from error
         native = NativeCapsule.restore(tenant, job, component, kept["native"], self._keys)
         state = self.capsules[place] = CapsuleState(native, kept["since"], kept["purged_ms"])
+        # Before logs could be purged, they were one.
+        state.began = kept.get("began", state.since)
         state.changed = kept["changed"]
         state.longest_ms = kept["longest_ms"]
         state.learning_version = kept["learning_version"]

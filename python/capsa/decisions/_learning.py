@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from capsa import _native
 from capsa.decisions._fold import CapsuleState
-from capsa.errors import InvalidField, UnknownField, shown
+from capsa.errors import InvalidField, StaleDocument, UnknownField, shown
 
 _SETTINGS: Final = {
     "algorithm": None,
@@ -68,6 +68,19 @@ def duration_seconds(text: Any, pointer: str) -> float:
     return _number(float(match.group(1)) * _UNITS[match.group(2)], pointer)
 
 
+def check_version(state: CapsuleState, version: object) -> None:
+    """Raises StaleDocument where the learning document does not have this version, InvalidField where it is none."""
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise _wrong("if_version", "a whole number", version, "/ifVersion")
+    if version != state.learning_version:
+        raise StaleDocument(
+            f"the learning document has version {state.learning_version}",
+            pointer="/ifVersion",
+            value=shown(version),
+            remedy="nothing has changed; read it again, and change that",
+        )
+
+
 def document(state: CapsuleState) -> dict[str, Any]:
     """What is in force and where it differs from the file, names in snake case."""
     native = state.native
@@ -97,7 +110,7 @@ def document(state: CapsuleState) -> dict[str, Any]:
         "overridden": {
             dotted: {"by": change["by"], "at": timestamp(change["at_ms"])}
             for dotted, change in sorted(state.changed.items())
-            if _is_overridden(json.loads(native.overrides), dotted)
+            if is_overridden(json.loads(native.overrides), dotted)
         },
         "version": state.learning_version,
     }
@@ -128,7 +141,8 @@ def shown_algorithm(algorithm: Any) -> str:
     return ", ".join(f"{strategy} {shown_algorithm(each)}" for strategy, each in algorithm.items())
 
 
-def _is_overridden(overrides: dict[str, Any], dotted: str) -> bool:
+def is_overridden(overrides: dict[str, Any], dotted: str) -> bool:
+    """Whether a setting, by its dotted name, is not the file's."""
     value: Any = overrides
     for name in dotted.split("."):
         if not isinstance(value, dict) or to_camel(name) not in value:

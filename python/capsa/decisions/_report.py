@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from capsa.decisions._fold import CapsuleState
-from capsa.decisions._learning import algorithms, shown_algorithm, timestamp
+from capsa.decisions._learning import algorithms, is_overridden, shown_algorithm, timestamp
+
+#: So long a change of settings is told, though it was taken back; one that is in force always is.
+CHANGED_MS: Final = 7 * 24 * 3600 * 1000
 
 
 class OptionReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,11 +145,14 @@ class Folded(msgspec.Struct, frozen=True):
     counts: dict[str, Any]
     state_hash: str
     sequence: int
+    changed: dict[str, dict[str, Any]]
+    overrides: str
 
 
 def folded(state: CapsuleState, sequence: int, now_ms: int) -> Folded:
     """The counts of one moment. The store's lock is held."""
-    return Folded(state.native.counts(now_ms), state.native.state_hash, sequence)
+    native = state.native
+    return Folded(native.counts(now_ms), native.state_hash, sequence, dict(state.changed), native.overrides)
 
 
 def build(tenant: str, job: str, capsule: str, state: CapsuleState, folded: Folded, now_ms: int) -> Report:
@@ -190,7 +196,8 @@ def build(tenant: str, job: str, capsule: str, state: CapsuleState, folded: Fold
         contexts=contexts,
         notices=[],
     )
-    return msgspec.structs.replace(report, notices=_notices(report, counts["uncounted"]))
+    notices = _notices(report, counts["uncounted"]) + _changed(folded, now_ms)
+    return msgspec.structs.replace(report, notices=notices)
 
 
 def _strategy(
@@ -217,6 +224,20 @@ def _strategy(
     return StrategyReport(
         strategy_id=number, strategy=strategy["name"], leader=leader, leader_is_best=None, options=options
     )
+
+
+def _changed(folded: Folded, now_ms: int) -> list[Notice]:
+    """Settings that are not the file's, or were changed a short time ago."""
+    overrides, notices = json.loads(folded.overrides), []
+    for dotted, change in sorted(folded.changed.items()):
+        overridden = is_overridden(overrides, dotted)
+        if overridden or now_ms - change["at_ms"] <= CHANGED_MS:
+            # Whoever named himself so cannot forge lines.
+            by = str(change["by"]).encode("unicode_escape").decode()
+            what = "was changed" if overridden else "was given back to the file's value"
+            text = f"{dotted} {what} by {by} at {timestamp(change['at_ms'])}"
+            notices.append(Notice(kind="configuration-changed", text=text))
+    return notices
 
 
 def _notices(report: Report, uncounted: int) -> list[Notice]:

@@ -16,6 +16,7 @@ import cbor2
 import msgspec
 
 from capsa import _native
+from capsa.decisions._fold import JobState, TenantState
 from capsa.decisions._ledger import event_at
 from capsa.errors import JournalMismatch, StoreDamaged, UnknownBlob
 
@@ -81,7 +82,7 @@ def seal(store: Store, tenant: str, why: Why, *, epoch: int = 0) -> Event | None
             if place[0] == tenant
         }
         kept = {name: state.snapshot() for name, state in sorted(capsules.items())}
-        blob = cbor2.dumps({"capsules": kept}, canonical=True)
+        blob = cbor2.dumps({"capsules": kept, "tenant": store._fold.snapshot(tenant)}, canonical=True)
         if len(blob) > MAX_BYTES:
             _log.warning("%s: the state has %d bytes, too many for a snapshot", tenant, len(blob))
             return None
@@ -167,8 +168,16 @@ class Marks:
         return Mark(sequence, event.time_ms, False, sealed.epoch, sealed.digest)
 
 
-def load(journal: Journal, fold: Fold, tenant: str, mark: Mark) -> bool:
+def load(journal: Journal, fold: Fold, tenant: str, mark: Mark, *, only: str | None = None) -> bool:
     """Takes a snapshot over into a fold; whether it is still there.
+
+    Args:
+        journal: Which holds it.
+        fold: The tenant in it is replaced.
+        tenant: Whose snapshot.
+        mark: Where it is sealed.
+        only: The path of the one capsule that is asked for: others may have been deleted since, with their
+            components.
 
     Raises:
         JournalMismatch: It is not what was sealed, or of a fold that this version does not know.
@@ -183,8 +192,11 @@ def load(journal: Journal, fold: Fold, tenant: str, mark: Mark) -> bool:
     except UnknownBlob:
         return False
     fold.forget(tenant)
-    kept: dict[str, Any] = cbor2.loads(blob)["capsules"]
+    read: dict[str, Any] = cbor2.loads(blob)
+    kept: dict[str, Any] = read["capsules"]
     for name, of_capsule in kept.items():
+        if only not in (None, name):
+            continue
         job, _, capsule = name.partition("/")
         place = tenant, job, capsule
         fold.restore(place, of_capsule)
@@ -193,7 +205,33 @@ def load(journal: Journal, fold: Fold, tenant: str, mark: Mark) -> bool:
                 f"the snapshot at event {mark.sequence} of {tenant} does not give the state of {name} that was sealed",
                 remedy="restore a backup",
             )
+    if "tenant" in read:
+        fold.restore_tenant(tenant, read["tenant"])
+    elif only is None:
+        _find_jobs(journal, fold, tenant, mark)
     return True
+
+
+def _find_jobs(journal: Journal, fold: Fold, tenant: str, mark: Mark) -> None:
+    """Makes the tenant and the jobs that a snapshot of an older version does not name.
+
+    They follow from the events that made them; where these were cut off, from the capsules.
+    """
+    created: list[Event] = []
+    first = next(journal.read(tenant, 0, 1))
+    for event in journal.read(tenant):
+        if event.sequence >= mark.sequence:
+            break
+        if event.type == "purged":
+            created.clear()
+        elif event.type == "created":
+            created.append(event)
+    for event in created:
+        fold.apply(event)
+    for name, job, _ in fold.capsules:
+        if name == tenant:
+            state = fold.tenants.setdefault(tenant, TenantState(created_ms=first.time_ms))
+            state.jobs.setdefault(job, JobState(created_ms=first.time_ms))
 
 
 def start(marks: Marks, fold: Fold, tenant: str) -> Mark | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 import weakref
@@ -12,26 +11,26 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
-
-import cbor2
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from capsa import _native
 from capsa.capsules import CapsuleSource, read_source
-from capsa.decisions import _erasure, _history, _learning, _migrate, _snapshots, _upkeep
+from capsa.decisions import _erasure, _history, _jobs, _learning, _migrate, _snapshots, _upkeep
 from capsa.decisions._answers import InstallResult
 from capsa.decisions._capsule import Capsule
 from capsa.decisions._components import Components, forget_hosts, host_for
 from capsa.decisions._fold import CapsuleState, Fold, Place
 from capsa.decisions._ids import IdKeys, Nonces
+from capsa.decisions._jobs import Job, Tenant
 from capsa.decisions._ledger import Ledger
+from capsa.decisions._retries import Retries
 from capsa.errors import (
     CapsaError,
     HostFault,
     InvalidField,
+    NotFound,
     StoreClosed,
     StoreForked,
-    UnknownCapsule,
     UnknownTenant,
     shown,
 )
@@ -155,6 +154,7 @@ class Store:
         self._ids = IdKeys(journal, seed)
         self._fold = Fold(self._components.load, self._ids.ring)
         self._ledger = Ledger(journal)
+        self._retries = Retries(journal)
         self._marks = _snapshots.Marks(journal)
         #: By tenant: where its newest snapshot stands, and its time.
         self._unsealed_since: dict[str, tuple[int, int]] = {}
@@ -197,8 +197,12 @@ class Store:
         return self._journal.persistent
 
     def tenant(self, name: str) -> Tenant:
-        """A tenant: an organisation or environment. It exists from its first install on."""
-        return Tenant(self, _checked_name("tenant", name))
+        """A tenant: an organisation or environment. It exists from its first job or install on."""
+        return Tenant(self, _jobs.checked_name("tenant", name))
+
+    def tenants(self) -> list[_jobs.TenantInfo]:
+        """The tenants, sorted by name. One that was purged is not there until it is used again."""
+        return _jobs.tenants(self)
 
     def job(self, name: str) -> Job:
         """A job of the default tenant."""
@@ -208,7 +212,9 @@ class Store:
         """A capsule of the default tenant and job.
 
         Raises:
-            UnknownCapsule: It was never installed.
+            UnknownTenant: Nothing was installed in the default tenant.
+            UnknownJob: Nothing was installed in its default job.
+            UnknownCapsule: It was never installed, or deleted.
         """
         return self.job(DEFAULT).capsule(name)
 
@@ -305,7 +311,7 @@ class Store:
             raise UnknownTenant(
                 f"no tenant {shown(tenant)!r}",
                 value=shown(tenant),
-                remedy="a tenant exists from its first install on",
+                remedy="a tenant exists from its first job or install on",
             )
 
     def _durable(self) -> None:
@@ -317,10 +323,11 @@ class Store:
         try:
             return self._fold.capsules[place]
         except KeyError:
-            tenant, job, name = place
-            raise UnknownCapsule(
-                f"no capsule {name!r} in {tenant}/{job}", value=name, remedy="install it first"
-            ) from None
+            raise self._missing(place) from None
+
+    def _missing(self, place: Place) -> NotFound:
+        """The error for what is not there."""
+        return _jobs.missing(self._fold, place)
 
     def _read(self, source: str | Path | bytes) -> tuple[CapsuleSource, _native.Component]:
         """Reads and compiles a capsule. That may take seconds: never under the lock that decisions need."""
@@ -354,21 +361,13 @@ class Store:
                 self._journal.put_blob(read.digest, read.component, wait=False)
                 self._components.held[read.digest] = component
                 now_ms = self._now_ms()
-                self._create(tenant, job, now_ms)
+                _jobs.create(self, tenant, job, now_ms, {})
                 payload = _native.encode_installed(
                     read.name, plan.version, read.digest, len(read.component), read.definition
                 )
                 self._record(place, "installed", now_ms, payload)
         self._durable()
         return Capsule(self, place)
-
-    def _create(self, tenant: str, job: str, now_ms: int) -> None:
-        if tenant not in self._journal.streams():
-            payload = cbor2.dumps({"kind": "tenant", "name": tenant}, canonical=True)
-            self._record((tenant, "", ""), "created", now_ms, payload)
-        if not any(place[:2] == (tenant, job) for place in self._fold.capsules):
-            payload = cbor2.dumps({"kind": "job", "name": job}, canonical=True)
-            self._record((tenant, job, ""), "created", now_ms, payload)
 
     def audit(self, tenant: str = DEFAULT, after: int = 0, limit: int = 100) -> list[_history.AuditRecord]:
         """What people and gates changed in a tenant, in the order of the journal.
@@ -382,6 +381,24 @@ class Store:
             UnknownTenant: There is none of this name.
         """
         return _history.audit(self, tenant, after, limit)
+
+    def check(self) -> None:
+        """Returns if the store can be used.
+
+        Raises:
+            StoreClosed: It was closed.
+            StoreUnwritable: The journal failed.
+        """
+        self._check_usable()
+        self._journal.check()
+
+    def places(self) -> list[tuple[str, str, str]]:
+        """Every installed capsule as tenant, job and name, sorted."""
+        return sorted(self._fold.capsules)
+
+    def counts(self, place: tuple[str, str, str]) -> dict[str, Any]:
+        """What is counted of a capsule: ``decisions``, ``feedback`` by status, ``waiting``, ``contexts`` and more."""
+        return self._state(place).native.counts(self._now_ms())
 
     def verify(self, public_key: bytes | None = None) -> list[Fault]:
         """Everything in the journal that is not as it was written; see `Journal.verify`."""
@@ -460,74 +477,3 @@ class Store:
             OSError: A file cannot be written.
         """
         return _history.export(self, folder)
-
-
-class Tenant:
-    """A tenant of a store."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        self._store = store
-        self.name = name
-
-    def job(self, name: str) -> Job:
-        """A job: an independent learning context."""
-        return Job(self._store, self.name, _checked_name("job", name))
-
-
-class Job:
-    """A job of a tenant: capsules that learn by themselves."""
-
-    def __init__(self, store: Store, tenant: str, name: str) -> None:
-        self._store = store
-        self.tenant = tenant
-        self.name = name
-
-    def install(self, source: str | Path | bytes) -> Capsule:
-        """Installs a capsule, or its next version; the same bytes again change nothing.
-
-        Args:
-            source: The path of a YAML spec or a component, YAML text, or bytes of either.
-
-        Raises:
-            InvalidSpec: The YAML does not hold.
-            InvalidCapsule: The component cannot be run or does not say what it is.
-            InstallConflict: It would make what was learned mean something else.
-            OSError: The file cannot be read.
-        """
-        return self._store._install(self.tenant, self.name, source)
-
-    def plan(self, source: str | Path | bytes) -> InstallResult:
-        """What `install` would do, without doing it."""
-        self._store._check_usable()
-        read, _ = self._store._read(source)
-        return self._store._plan((self.tenant, self.name, read.name), read)
-
-    def capsule(self, name: str) -> Capsule:
-        """A capsule by its name.
-
-        Raises:
-            UnknownCapsule: It was never installed.
-        """
-        place = (self.tenant, self.name, name)
-        self._store._state(place)
-        return Capsule(self._store, place)
-
-    def capsules(self) -> list[str]:
-        """The names of the capsules, sorted."""
-        self._store._check_usable()
-        return sorted(
-            name
-            for tenant, job, name in self._store._fold.capsules
-            if (tenant, job) == (self.tenant, self.name)
-        )
-
-
-def _checked_name(what: str, name: object) -> str:
-    if not isinstance(name, str) or re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name) is None:
-        raise InvalidField(
-            f"{shown(name)!r} cannot be the name of a {what}",
-            pointer=f"/{what}",
-            value=shown(name),
-            remedy="use 1 to 64 of a-z, 0-9, - and _, starting with a letter or digit",
-        )
-    return name

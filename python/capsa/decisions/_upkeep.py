@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from capsa.decisions import _feedback, _snapshots
+from capsa.decisions import _emptying, _feedback, _snapshots
 from capsa.decisions._ledger import GRACE_MS
-from capsa.errors import CapsaError, StoreClosed, StoreForked, StoreUnwritable
+from capsa.errors import CapsaError, NotFound, StoreClosed, StoreForked, StoreUnwritable
 
 if TYPE_CHECKING:
     from capsa.decisions._fold import Place
@@ -109,7 +109,10 @@ def upkeep(store: Store, *, old: bool = True, all_due: bool = False) -> Upkeep:
         store._check_usable()
         horizons, snapshots, cut = sweep(store), _seal_due(store), 0
         if old:
-            cut = _finish_purges(store) + _retain(store)
+            cut = _finish_purges(store)
+            if _emptying.finish(store):
+                drop_blobs(store)
+            cut += _retain(store)
             _forget(store)
         # Last: it signs what the others have written.
         checkpoints = _sign_due(store, 1 if all_due else SIGNED_EVENTS)
@@ -148,6 +151,9 @@ def _pass_due(store: Store, event: Event) -> bool:
         pass_horizon(store, place, about)
     except (StoreUnwritable, StoreClosed, StoreForked):
         raise
+    except NotFound:
+        # Deleted a moment ago.
+        return True
     except CapsaError as error:
         _log.error("the horizon of event %d of %s: %s", event.sequence, event.stream, error)
         return False
@@ -156,13 +162,15 @@ def _pass_due(store: Store, event: Event) -> bool:
 
 def pass_horizon(store: Store, place: Place, about: _feedback.Subject) -> None:
     """Records what the horizon of a decision brings, if it still awaits something."""
-    tenant, state = place[0], store._state(place)
-    native = state.native
+    tenant, decided_at = place[0], about.decision.sequence
+    assert decided_at is not None
     while True:
         with store._lock:
+            state = store._state(place)
+            native = state.native
             row = store._ledger.row(tenant, about.nonce, native)
             seen, posts, epoch = copy.copy(row), row.posts, state.epoch
-        if seen.done or seen.erased:
+        if seen.done or seen.erased or decided_at <= state.since:
             return
         passed = _feedback.at_horizon(state, about, seen)
         for level, message in passed.log:

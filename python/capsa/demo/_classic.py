@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -27,12 +28,14 @@ class Classic(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         weights: The weights of each context, in option order.
         right: The right option of the contexts that were taught.
         unseen: The context that nothing was said about.
+        kept: Whether a kill and a new start have changed nothing of it; ``None`` where there was none.
     """
 
     options: list[str]
     weights: dict[str, list[float]]
     right: dict[str, str]
     unseen: str
+    kept: bool | None = None
 
     def right_weights(self) -> list[float]:
         """The weight of the right option in each context that was taught."""
@@ -43,18 +46,52 @@ class Classic(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return max(abs(weight - 1 / len(self.options)) for weight in self.weights[self.unseen])
 
 
+class Pupil(Protocol):
+    """A capsule that is taught: in process, or behind a server."""
+
+    def decide(self, *, context_key: str) -> Any:
+        """Chooses in one context."""
+
+    def feedback(self, *, option: str, reward: float, context_key: str) -> Any:
+        """Takes an outcome that was not asked for here."""
+
+
 def classic() -> Classic:
-    """Teaches both lessons to a capsule of its own."""
+    """Teaches both lessons to a capsule of its own, in process."""
     with capsa.open(seed=0) as store:
         router = store.install(spec("classic"))
-        for key, option in LESSONS.items():
-            for _ in range(EVENTS_EACH):
-                router.feedback(option=option, reward=1.0, context_key=key)
-        weights: dict[str, list[float]] = {}
-        options: list[str] = []
-        for key in (*LESSONS, UNSEEN):
-            # With every option allowed the probabilities of a decision are the context's weights.
-            [choice] = router.decide(context_key=key).decisions
-            assert choice.probabilities is not None
-            weights[key], options = choice.probabilities, choice.names
-    return Classic(options=options, weights=weights, right=dict(LESSONS), unseen=UNSEEN)
+        teach(router)
+        return examine(router)
+
+
+def teach(pupil: Pupil, seen: Callable[[int, str], None] | None = None) -> None:
+    """Posts the outcomes, one by one.
+
+    Args:
+        pupil: Learns.
+        seen: Is told after each which one of its lesson it was, from 1, and the lesson's context.
+    """
+    for key, option in LESSONS.items():
+        for event in range(1, EVENTS_EACH + 1):
+            pupil.feedback(option=option, reward=1.0, context_key=key)
+            if seen is not None:
+                seen(event, key)
+
+
+def weights(pupil: Pupil, key: str) -> dict[str, float]:
+    """The weight of each option in one context."""
+    # With every option allowed the probabilities of a decision are the context's weights.
+    [choice] = pupil.decide(context_key=key).decisions
+    assert choice.probabilities is not None
+    return dict(zip(choice.names, choice.probabilities, strict=True))
+
+
+def examine(pupil: Pupil) -> Classic:
+    """What was learned."""
+    found = {key: weights(pupil, key) for key in (*LESSONS, UNSEEN)}
+    return Classic(
+        options=list(found[UNSEEN]),
+        weights={key: list(each.values()) for key, each in found.items()},
+        right=dict(LESSONS),
+        unseen=UNSEEN,
+    )

@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from capsa.demo._simulation import TIER_FACTOR, Run, half_time, run
-from capsa.demo._table import MODELS, Prompt, spec
+from capsa.demo._simulation import TIER_FACTOR, Run, half_time
+from capsa.demo._table import MODELS, spec
 
 #: On at least this share of the seeds one must be ahead to be called better.
 CLEAR: Final = 0.9
@@ -95,19 +95,16 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reward_gap: float
 
 
-def conduct(
-    setup: Setup, cut: str | None, table: Sequence[Prompt], seeds: int
-) -> tuple[Experiment, list[Run]]:
-    """Runs one experiment on the seeds from 0; also gives what there is to draw."""
-    text = setup.spec()
-    runs = [run(text, table, seed, tiers=setup.tiers, cut=cut) for seed in range(seeds)]
+def summary(setup: Setup, cut: str | None, runs: Sequence[Run]) -> Experiment:
+    """What the runs of one experiment came to; their seeds count from 0."""
+    seeds, requests = len(runs), len(runs[0].requests)
     reward: dict[str, list[float]] = {}
     for each in runs:
         for rule, earned in by_rule(each).items():
             reward.setdefault(rule, []).append(fmean(earned))
     gain = [ours - best for ours, best in zip(reward[OURS], reward[BEST_FIXED], strict=True)]
     wins = sum(value > 0 for value in gain)
-    experiment = Experiment(
+    return Experiment(
         setup=setup,
         cut=cut,
         seeds=list(range(seeds)),
@@ -115,8 +112,8 @@ def conduct(
         reward=reward,
         best_fixed=[MODELS[best_model(each.rewards)] for each in runs],
         best_in_halves=(
-            MODELS[best_model([row for each in runs for row in each.rewards[: half_time(len(table))]])],
-            MODELS[best_model([row for each in runs for row in each.rewards[half_time(len(table)) :]])],
+            MODELS[best_model([row for each in runs for row in each.rewards[: half_time(requests)]])],
+            MODELS[best_model([row for each in runs for row in each.rewards[half_time(requests) :]])],
         ),
         gain=gain,
         wins=wins,
@@ -126,7 +123,6 @@ def conduct(
         learned=sum(each.learned for each in runs),
         reward_gap=max(each.reward_gap for each in runs),
     )
-    return experiment, runs
 
 
 def by_rule(run: Run) -> dict[str, list[float]]:

@@ -6,6 +6,7 @@ import msgspec
 
 from capsa.demo._classic import Classic
 from capsa.demo._experiments import Experiment
+from capsa.demo._over_http import Interruption
 from capsa.demo._restart import Restart
 
 
@@ -20,6 +21,9 @@ class Claim(msgspec.Struct, frozen=True):
     text: str
     holds: bool
 
+    def __str__(self) -> str:
+        return f"{'ok    ' if self.holds else 'FAILED'} {self.text}"
+
 
 class DemoResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Everything that was found.
@@ -30,6 +34,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         experiments: Three context keys under three courses of prices.
         classic: The 60 events.
         restart: The store whose process was killed.
+        interruption: The server that was killed while the streams ran; ``None`` in process.
         picture: The path of the PNG.
         seconds: How long it took.
     """
@@ -41,3 +46,4 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     restart: Restart
     picture: str
     seconds: float
+    interruption: Interruption | None = None

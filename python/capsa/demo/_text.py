@@ -20,6 +20,7 @@ from capsa.demo._experiments import (
     needed,
     spread,
 )
+from capsa.demo._over_http import GROUP, Interruption
 from capsa.demo._restart import Restart
 from capsa.demo._result import Claim
 from capsa.demo._simulation import LONGEST_DELAY, PRICE_CUT, Run, half_time
@@ -43,6 +44,14 @@ def opening(table: Sequence[Prompt], seeds: int) -> Iterator[str]:
     yield f"  feedback comes 1 to {LONGEST_DELAY} requests late, shuffled, half of it in two posts"
     yield f"  prices: steady, or one model {PRICE_CUT:g}x cheaper from request {first_cheap} on. The capsule is not told."
     yield "  one spec for everything; the one setting in it that is not a default, its decay, was chosen on these data"
+
+
+def over_http(url: str) -> Iterator[str]:
+    """Where it happens, when it is not in this process."""
+    yield f"Over HTTP: `capsa serve` runs in a process of its own at {url}, on a temporary store."
+    yield f"  {GROUP} requests come at once: their decisions are one call, and so is the feedback that has arrived meanwhile"
+    yield "  the server draws the decisions, and nobody knows its seed: another run gives slightly other figures"
+    yield "  the first requests, one by one:"
 
 
 def table(experiments: Sequence[Experiment]) -> Iterator[str]:
@@ -159,7 +168,12 @@ def restart_lines(restart: Restart) -> Iterator[str]:
         yield f"  {restart.unrecorded} of their decisions have no record, which a kill took before it was on disk; their ids told enough"
 
 
-def claims(experiments: Sequence[Experiment], classic: Classic, restart: Restart) -> Iterator[Claim]:
+def claims(
+    experiments: Sequence[Experiment],
+    classic: Classic,
+    restart: Restart,
+    interruption: Interruption | None = None,
+) -> Iterator[Claim]:
     """Everything the demo stands for, checked."""
     for each in experiments:
         seeds = len(each.seeds)
@@ -175,6 +189,24 @@ def claims(experiments: Sequence[Experiment], classic: Classic, restart: Restart
     yield Claim(
         f"the capsule's rewards are those worked out beside it (largest difference {gap:.0e})", gap < 1e-12
     )
+    yield from classic_claims(classic)
+    yield Claim(
+        f"killed {restart.kills} times: {restart.lost} of {restart.acknowledged} acknowledged feedbacks lost, "
+        f"{restart.unknown} refused, {restart.doubled} learned twice, the journal has {restart.faults} faults",
+        restart.acknowledged > 0
+        and restart.lost == restart.unknown == restart.doubled == restart.faults == 0,
+    )
+    if interruption is not None:
+        then, now = interruption.learned
+        yield Claim(
+            f"killed in the middle of the streams, after {interruption.acknowledged:,} acknowledged feedbacks: "
+            f"{interruption.changed} of {interruption.capsules} capsules changed, {then - now} rewards lost",
+            interruption.acknowledged > 0 and interruption.changed == 0 and then == now,
+        )
+
+
+def classic_claims(classic: Classic) -> Iterator[Claim]:
+    """What the 60 events stand for."""
     right = min(classic.right_weights())
     yield Claim(
         f"classic: the right option has {right:.1%} in each context (asked: {RIGHT_WEIGHT:.0%})",
@@ -184,12 +216,8 @@ def claims(experiments: Sequence[Experiment], classic: Classic, restart: Restart
         f"classic: the unseen context is at the prior, 1/{len(classic.options)} each",
         classic.unseen_gap() < 1e-9,
     )
-    yield Claim(
-        f"killed {restart.kills} times: {restart.lost} of {restart.acknowledged} acknowledged feedbacks lost, "
-        f"{restart.unknown} refused, {restart.doubled} learned twice, the journal has {restart.faults} faults",
-        restart.acknowledged > 0
-        and restart.lost == restart.unknown == restart.doubled == restart.faults == 0,
-    )
+    if classic.kept is not None:
+        yield Claim("classic: a kill and a new start have changed nothing of it", classic.kept)
 
 
 def setup_name(setup: Setup) -> str:

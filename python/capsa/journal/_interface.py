@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Protocol
 
+from capsa.errors import StoreUnwritable
 from capsa.journal._checkpoint import Checkpoint
 from capsa.journal._event import Event
 from capsa.journal._verify import Fault
@@ -71,6 +72,24 @@ class Journal(Protocol):
 
     def flush(self) -> None:
         """Waits for everything that was appended so far, as `wait` does."""
+
+    def when_durable(self, call: Callable[[StoreUnwritable | None], object]) -> None:
+        """Calls back once everything that was appended so far is on disk; with the failure where it may never be.
+
+        At once, or from the writing thread, which waits meanwhile.
+        """
+
+    def check(self) -> None:
+        """Returns if events are taken.
+
+        Raises:
+            StoreUnwritable: The journal failed.
+            StoreClosed: It was closed.
+        """
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits to be written that `append` may soon have to wait for room."""
 
     def read(self, stream: str, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The durable events of one stream in order, from after a sequence number, at most `limit`.

@@ -6,14 +6,14 @@ import os
 import threading
 import time
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from capsa.errors import StoreClosed
+from capsa.errors import StoreClosed, StoreUnwritable
 from capsa.journal import _chain, _claims, _secrets
 from capsa.journal._checkpoint import Checkpoint, sign, sound
 from capsa.journal._errors import unknown_blob, unknown_event
@@ -116,6 +116,19 @@ class MemoryJournal:
 
     def flush(self) -> None:
         """Returns at once: there is no disk to wait for."""
+
+    def when_durable(self, call: Callable[[StoreUnwritable | None], object]) -> None:
+        """As in `Journal`: at once."""
+        call(None)
+
+    def check(self) -> None:
+        """As in `Journal`."""
+        self._check_open()
+
+    @property
+    def crowded(self) -> bool:
+        """Never: nothing waits."""
+        return False
 
     def read(self, stream: str, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """As in `Journal`."""

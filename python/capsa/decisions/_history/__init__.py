@@ -14,7 +14,15 @@ from capsa.decisions._history._records import (
     Story,
 )
 from capsa.decisions._history._replay import rebuild, replay
-from capsa.decisions._history._views import AUDITED, MAX_PAGE, audit, decisions, feedback_log, story
+from capsa.decisions._history._views import (
+    AUDITED,
+    MAX_PAGE,
+    audit,
+    capsule_audit,
+    decisions,
+    feedback_log,
+    story,
+)
 
 __all__ = [
     "AUDITED",
@@ -29,6 +37,7 @@ __all__ = [
     "Replay",
     "Story",
     "audit",
+    "capsule_audit",
     "decisions",
     "export",
     "feedback_log",

@@ -60,7 +60,6 @@ def export(store: Store, folder: str | Path) -> Export:
     store._durable()
     fold = Fold(store._components.load, store._ids.ring)
     lines = _Lines()
-    jobs: dict[tuple[str, str], str] = {}
     events = 0
     for tenant, length in lengths.items():
         begin = _snapshots.epoch_start(store._marks, fold, tenant)
@@ -72,14 +71,21 @@ def export(store: Store, folder: str | Path) -> Export:
                 fold.apply(event)
             events += 1
             lines.add(root / "events.jsonl", _raw(store, event))
-            _export_event(store, root, event, lines, jobs)
+            _export_event(store, root, event, lines)
     lines.write()
-    for (tenant, job), created in jobs.items():
-        names = sorted(name for *where, name in fold.capsules if tuple(where) == (tenant, job))
-        facts = {"tenant": tenant, "job": job, "createdAt": created, "capsules": names}
-        _write_json(root / "tenants" / tenant / "jobs" / job / "job.json", facts)
-    for place, state in fold.capsules.items():
-        _export_state(store, _capsule_folder(root, place), state, now_ms)
+    for tenant, state in fold.tenants.items():
+        for job, made in state.jobs.items():
+            facts = {
+                "tenant": tenant,
+                "job": job,
+                "createdAt": _learning.timestamp(made.created_ms),
+                "description": made.description,
+                "metadata": made.metadata,
+                "capsules": sorted(name for *where, name in fold.capsules if where == [tenant, job]),
+            }
+            _write_json(root / "tenants" / tenant / "jobs" / job / "job.json", facts)
+    for place, capsule in fold.capsules.items():
+        _export_state(store, _capsule_folder(root, place), capsule, now_ms)
     done = Export(folder=str(root), events=events, sequences=lengths, capsules=len(fold.capsules))
     written = {"schema": _native.EVENT_SCHEMA, "capsa": _native.__version__}
     _write_json(root / "export.json", written | {"asOf": _learning.timestamp(now_ms)} | to_json(done))
@@ -91,17 +97,19 @@ def _capsule_folder(root: Path, place: Place) -> Path:
     return root / "tenants" / tenant / "jobs" / job / "capsules" / capsule
 
 
-def _export_event(
-    store: Store, root: Path, event: Event, lines: _Lines, jobs: dict[tuple[str, str], str]
-) -> None:
+def _state_of(store: Store, event: Event) -> CapsuleState | None:
+    """The capsule that an event is about, where it is still there: another one may have its name by now."""
+    job, _, name = event.path.partition("/")
+    state = store._fold.capsules.get((event.stream, job, name))
+    return None if state is None or event.sequence < state.began else state
+
+
+def _export_event(store: Store, root: Path, event: Event, lines: _Lines) -> None:
     job, _, name = event.path.partition("/")
     if not name:
-        if job and event.type == "created":
-            jobs[event.stream, job] = _learning.timestamp(event.time_ms)
         return
-    place = (event.stream, job, name)
-    folder = _capsule_folder(root, place)
-    state = store._fold.capsules.get(place)
+    folder = _capsule_folder(root, (event.stream, job, name))
+    state = _state_of(store, event)
     if event.type in AUDITED:
         lines.add(folder / "audit.jsonl", to_json(audit_record(event)))
     elif state is not None and not event.erased and event.type == "decided":
@@ -188,8 +196,7 @@ def _raw(store: Store, event: Event) -> dict[str, Any]:
 
 
 def _named(store: Store, event: Event) -> Any:
-    job, _, name = event.path.partition("/")
-    state = store._fold.capsules.get((event.stream, job, name))
+    state = _state_of(store, event)
     if state is None or event.schema == 1:
         return cbor2.loads(event.payload)
     if event.type == "decided":

@@ -32,9 +32,24 @@ def _json_field(name: str, value: Any) -> Any:
         return _learning.to_camel(value)
     if name == "algorithm":
         return _algorithm_json(value)
+    if name == "detail":
+        return _detail_json(value)
     if name == "suggested" and value is not None:
         return {**to_json(value), "reason": _learning.to_camel(value["reason"])}
     return to_json(value)
+
+
+def _detail_json(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event of the audit log says; its keys are ours, and the names of settings."""
+    told = {_learning.to_camel(name): plain(value) for name, value in detail.items()}
+    if isinstance(told.get("changed"), list):
+        told["changed"] = [dotted_camel(name) for name in told["changed"]]
+    return told
+
+
+def dotted_camel(dotted: str) -> str:
+    """``rails.min_exploration`` as ``rails.minExploration``."""
+    return ".".join(map(_learning.to_camel, dotted.split(".")))
 
 
 def _algorithm_json(algorithm: Any) -> Any:
@@ -52,9 +67,7 @@ def learning_json(document: Mapping[str, Any]) -> dict[str, Any]:
         if name == "algorithm":
             converted = _algorithm_json(value)
         elif name == "overridden":
-            converted = {
-                ".".join(map(_learning.to_camel, dotted.split("."))): at for dotted, at in value.items()
-            }
+            converted = {dotted_camel(dotted): at for dotted, at in value.items()}
         elif isinstance(value, Mapping) and name != "baseline":
             converted = {_learning.to_camel(inner): item for inner, item in value.items()}
         else:

@@ -201,16 +201,18 @@ class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
     """The whole journal, folded again beside the live state.
 
     Attributes:
-        equal: Whether every capsule is the same.
+        equal: Whether every capsule is the same, and every tenant and job.
         events: How many events were folded.
         sequences: Up to where, by tenant.
         capsules: One entry for each capsule.
+        jobs: What differs in tenants and jobs.
     """
 
     equal: bool
     events: int
     sequences: dict[str, int]
     capsules: list[RebuiltCapsule]
+    jobs: list[Difference] = []
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,15 +64,18 @@ def _start_before(store: Store, fold: Fold, place: Place, decided: Event, learne
 
     Gives the sequence from after which events are to be folded; ``None`` where nothing to begin with is left.
     """
-    journal, tenant = store._journal, place[0]
-    purged = store._marks.last_purge(tenant)
+    journal, (tenant, job, name) = store._journal, place
+    # What stands before its install is of another capsule of the same name.
+    began = store._state(place).began
     for mark in reversed(store._marks.snapshots(tenant)):
-        if mark.sequence < decided.sequence and _snapshots.load(journal, fold, tenant, mark):
+        if not began < mark.sequence < decided.sequence:
+            continue
+        if _snapshots.load(journal, fold, tenant, mark, only=f"{job}/{name}"):
             state = fold.capsules.get(place)
             if state is None or state.native.learner_version <= learner_version:
                 return mark.sequence
             fold.forget(tenant)
-    return purged if purged or journal.first(tenant) == 1 else None
+    return began - 1 if journal.first(tenant) <= began else None
 
 
 def _made_again(
@@ -123,6 +126,7 @@ def rebuild(store: Store) -> Rebuild:
         # One moment: what is appended is folded under the same lock.
         lengths = lengths_of(store)
         live = {place: _seen(state, now_ms) for place, state in store._fold.capsules.items()}
+        live_jobs = _jobs(store._fold)
     store._durable()
     fold = Fold(store._components.load, store._ids.ring)
     events = 0
@@ -135,9 +139,32 @@ def rebuild(store: Store) -> Rebuild:
             events += 1
     again = {place: _seen(state, now_ms) for place, state in fold.capsules.items()}
     capsules = [_compared(place, live.get(place), again.get(place)) for place in sorted(live | again)]
+    again_jobs = _jobs(fold)
+    jobs = [
+        Difference(what="/".join(job), recorded=live_jobs.get(job), again=again_jobs.get(job))
+        for job in sorted(live_jobs | again_jobs)
+        if live_jobs.get(job) != again_jobs.get(job)
+    ]
     return Rebuild(
-        equal=all(capsule.equal for capsule in capsules), events=events, sequences=lengths, capsules=capsules
+        equal=not jobs and all(capsule.equal for capsule in capsules),
+        events=events,
+        sequences=lengths,
+        capsules=capsules,
+        jobs=jobs,
     )
+
+
+def _jobs(fold: Fold) -> dict[tuple[str, ...], dict[str, Any]]:
+    """What two folds of the same events have in common beside the capsules, by tenant and job.
+
+    Not when they were made: of a snapshot that does not say so, it depends on what is still there.
+    """
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for tenant, state in fold.tenants.items():
+        found[tenant,] = {"erasing": dict(state.erasing)}
+        for name, job in state.jobs.items():
+            found[tenant, name] = {"description": job.description, "metadata": job.metadata}
+    return found
 
 
 def _seen(state: CapsuleState, now_ms: int) -> dict[str, Any]:

@@ -61,6 +61,15 @@ def audit(store: Store, tenant: str, after: int, limit: int) -> list[AuditRecord
     return [audit_record(event) for event in islice(found, limit)]
 
 
+def capsule_audit(store: Store, place: Place, after: int, limit: int) -> list[AuditRecord]:
+    """A page of the changes that were made to one capsule."""
+    store._state(place)
+    _check_page(after, limit)
+    store._durable()
+    found = (event for event in events_of(store, place, after) if event.type in AUDITED)
+    return [audit_record(event) for event in islice(found, limit)]
+
+
 def story(store: Store, place: Place, decision_id: object) -> Story:
     """Everything about one decision.
 
@@ -249,12 +258,13 @@ def audit_record(event: Event) -> AuditRecord:
 
 
 def _page(store: Store, place: Place, types: Collection[str], after: int, limit: int) -> list[Event]:
-    store._state(place)
+    # What was decided before is forgotten, though perhaps not yet erased.
+    since = store._state(place).since
     _check_page(after, limit)
     # What was answered a moment ago is in the page.
     store._durable()
-    found = (event for event in events_of(store, place, after) if event.type in types and not event.erased)
-    return list(islice(found, limit))
+    events = events_of(store, place, max(after, since))
+    return list(islice((event for event in events if event.type in types and not event.erased), limit))
 
 
 def events_of(store: Store, place: Place, after: int) -> Iterator[Event]:

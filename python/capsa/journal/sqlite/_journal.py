@@ -20,7 +20,7 @@ from capsa.journal.sqlite._backup import Backup, Progress, backup_open
 from capsa.journal.sqlite._opened import OpenStore
 from capsa.journal.sqlite._tables import SEQUENCE_BITS
 from capsa.journal.sqlite._verify import verify_database
-from capsa.journal.sqlite._writer import Stream, again
+from capsa.journal.sqlite._writer import Stream
 
 #: Events that are read at once. Between pages no transaction is open, so that the log can be used again.
 _PAGE_EVENTS: Final = 1000
@@ -58,7 +58,7 @@ class SqliteJournal(OpenStore):
     ) -> Event:
         """As in `Journal`."""
         if self._ended is not None:
-            raise again(self._ended)
+            raise self._ended.again()
         return self._writer.append(stream, type_, time_ms, principal, path, payload, once, due_ms)
 
     def wait(self, event: Event) -> None:
@@ -70,6 +70,21 @@ class SqliteJournal(OpenStore):
         """As in `Journal`."""
         self._check_open()
         self._writer.flush()
+
+    def when_durable(self, call: Callable[[StoreUnwritable | None], object]) -> None:
+        """As in `Journal`."""
+        self._check_open()
+        self._writer.when_durable(call)
+
+    def check(self) -> None:
+        """As in `Journal`."""
+        self._check_open()
+        self._writer.check()
+
+    @property
+    def crowded(self) -> bool:
+        """As in `Journal`."""
+        return self._writer.crowded
 
     def read(self, stream: str, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """As in `Journal`."""
@@ -118,7 +133,7 @@ class SqliteJournal(OpenStore):
     def claims(self, stream: str, prefix: bytes) -> list[tuple[bytes, int]]:
         """As in `Journal`."""
         if self._ended is not None:
-            raise again(self._ended)
+            raise self._ended.again()
         _claims.checked_prefix(prefix)
         found = self._writer.stream(stream)
         if found is None:

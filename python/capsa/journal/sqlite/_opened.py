@@ -20,7 +20,7 @@ from capsa.journal._errors import unwritable
 from capsa.journal.sqlite import _database, _index, _keys
 from capsa.journal.sqlite._folder import StoreFolder
 from capsa.journal.sqlite._seal import Seals
-from capsa.journal.sqlite._writer import Stream, Writer, again
+from capsa.journal.sqlite._writer import Stream, Writer
 
 #: Those that are open. One that nobody refers to any more still has events to write, and holds its lock.
 _OPEN: set[OpenStore] = set()
@@ -177,11 +177,11 @@ class OpenStore:
 
     def _check_open(self) -> None:
         if self._ended is not None:
-            raise again(self._ended)
+            raise self._ended.again()
 
     def _check_not_forked(self) -> None:
         if isinstance(self._ended, StoreForked):
-            raise again(self._ended)
+            raise self._ended.again()
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -32,6 +32,11 @@ from capsa.journal.sqlite._tables import SEQUENCE_BITS
 GROUP_EVENTS = 2048
 #: Most bytes of payload of one transaction; something larger is written by itself.
 GROUP_BYTES = 4 * 1024 * 1024
+#: So long what nobody waits for is gathered before it is written: a transaction costs the same for one event as for
+#: many, and wakes a thread that then wants the interpreter.
+LINGER_S: Final = 0.01
+#: From so many events on it is written at once.
+_ENOUGH: Final = GROUP_EVENTS // 4
 #: Origins that are kept in memory; beyond that they are looked up anew.
 _ORIGINS: Final = 10_000
 
@@ -94,7 +99,7 @@ class _Job:
 class _Group:
     """What goes into one transaction."""
 
-    __slots__ = ("bytes", "done", "due", "events", "failure", "jobs", "once", "streams")
+    __slots__ = ("bytes", "called", "done", "due", "events", "failure", "jobs", "once", "streams")
 
     def __init__(self) -> None:
         self.events: list[tuple[Event, _Origin]] = []
@@ -107,6 +112,8 @@ class _Group:
         self.bytes = 0
         self.done = threading.Event()
         self.failure: StoreUnwritable | None = None
+        #: Who is called once it is done. The writer's lock guards it.
+        self.called: list[Callable[[StoreUnwritable | None], object]] = []
 
     @property
     def filled(self) -> bool:
@@ -115,7 +122,13 @@ class _Group:
     def wait(self) -> None:
         self.done.wait()
         if self.failure is not None:
-            raise again(self.failure)
+            raise self.failure.again()
+
+    def end(self) -> None:
+        """Tells all who wait. Nobody can join them any more: it is not open, and not being written."""
+        self.done.set()
+        for call in self.called:
+            call(self.failure)
 
 
 class Writer:
@@ -134,8 +147,11 @@ class Writer:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        #: Whether the writing thread waits for work.
+        #: Whether the writing thread waits for work; whether it waits for more of it.
         self._idle = False
+        self._lingering = False
+        #: Whether somebody waits for the open group.
+        self._wanted = False
         self._open = _Group()
         self._writing: _Group | None = None
         #: Why nothing more is taken: it failed or was closed.
@@ -194,6 +210,8 @@ class Writer:
                 group.due.append((due_ms, of, sequence))
             if self._idle:
                 self._wake()
+            elif len(group.events) == _ENOUGH:
+                self._want()
         return event
 
     def run(self, work: Callable[[sqlite3.Connection], T], size: int = 0) -> T:
@@ -226,6 +244,7 @@ class Writer:
             group = self._with_room(size)
             group.jobs.append(job)
             group.bytes += size
+            self._want()
             if self._idle:
                 self._wake()
         return group
@@ -241,8 +260,11 @@ class Writer:
             if event.sequence <= stream.durable:
                 return
             if self._failure is not None:
-                raise again(self._failure)
-            group = self._writing if event.sequence <= stream.taken else self._open
+                raise self._failure.again()
+            group = self._writing
+            if event.sequence > stream.taken:
+                group = self._open
+                self._want()
         assert group is not None
         group.wait()
 
@@ -250,10 +272,30 @@ class Writer:
         """Returns once everything that was appended so far is durable."""
         with self._lock:
             if self._failure is not None:
-                raise again(self._failure)
-            group = self._open if self._open.filled else self._writing
+                raise self._failure.again()
+            group = self._last()
         if group is not None:
             group.wait()
+
+    def when_durable(self, call: Callable[[StoreUnwritable | None], object]) -> None:
+        """Calls back once everything that was appended so far is durable, or failed."""
+        with self._lock:
+            group = self._last()
+            if self._failure is None and group is not None:
+                group.called.append(call)
+                return
+        call(self._failure)
+
+    def check(self) -> None:
+        """Returns if events are taken."""
+        if self._stopped is not None:
+            raise self._stopped.again()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether half of what may wait does."""
+        group = self._open
+        return len(group.events) >= GROUP_EVENTS // 2 or group.bytes >= GROUP_BYTES // 2
 
     def grown(self, stream: str, after: int, timeout_s: float) -> bool:
         """Whether a stream has durable events after a sequence; waits for the first one."""
@@ -264,7 +306,7 @@ class Writer:
                 if found is not None and found.durable > after:
                     return True
                 if self._stopped is not None:
-                    raise again(self._stopped)
+                    raise self._stopped.again()
                 group = self._writing or self._open
             left = deadline - time.monotonic()
             if left <= 0 or not group.done.wait(left):
@@ -273,7 +315,8 @@ class Writer:
     def fail(self, failure: StoreUnwritable) -> None:
         """Takes nothing more: the store was found damaged."""
         with self._lock:
-            self._stop(failure)
+            following = self._stop(failure)
+        following.end()
 
     def close(self) -> None:
         """Writes what is queued, ends the thread and closes the connection. Once only.
@@ -288,17 +331,31 @@ class Writer:
         self._thread.join()
         self._connection.close()
         if self._failure is not None and any(of.length > of.durable for of in self._streams.values()):
-            raise again(self._failure)
+            raise self._failure.again()
 
     def _with_room(self, size: int) -> _Group:
         """The open group, once it has room. The lock is held."""
         while True:
             if self._stopped is not None:
-                raise again(self._stopped)
+                raise self._stopped.again()
             group = self._open
             if not group.filled or (len(group.events) < GROUP_EVENTS and group.bytes + size <= GROUP_BYTES):
                 return group
+            self._want()
             self._room.wait()
+
+    def _last(self) -> _Group | None:
+        """The group that what was appended last is in, for somebody who waits for it. The lock is held."""
+        if not self._open.filled:
+            return self._writing
+        self._want()
+        return self._open
+
+    def _want(self) -> None:
+        """Has the open group written without waiting for more. The lock is held."""
+        self._wanted = True
+        if self._lingering:
+            self._work.notify()
 
     def _new_origin(self, stream: str, type_: str, principal: str, path: str) -> _Origin:
         if type_ not in EVENT_TYPES:
@@ -328,7 +385,7 @@ class Writer:
                 for stream in group.streams:
                     stream.durable = stream.written
                 self._writing = None
-            group.done.set()
+            group.end()
 
     def _next_group(self) -> _Group | None:
         """The open group, once there is something in it; ``None`` at the end."""
@@ -337,6 +394,11 @@ class Writer:
                 self._idle = True
                 self._work.wait()
             self._idle = False
+            if not self._wanted and self._stopped is None:
+                self._lingering = True
+                self._work.wait(LINGER_S)
+                self._lingering = False
+            self._wanted = False
             group = self._open
             if self._failure is not None or not group.filled:
                 group.done.set()
@@ -415,19 +477,21 @@ class Writer:
             # What was not committed is gone when the store is opened again.
             failure.add_note(f"rolling back failed too: {second}")
         with self._lock:
-            self._stop(failure)
+            following = self._stop(failure)
             self._writing = None
         group.failure = self._failure
-        group.done.set()
+        group.end()
+        following.end()
 
-    def _stop(self, failure: StoreUnwritable) -> None:
-        """Ends what was not begun yet. The lock is held."""
+    def _stop(self, failure: StoreUnwritable) -> _Group:
+        """Ends what was not begun yet, and gives it. The lock is held."""
         self._failure = self._failure or failure
         self._stopped = self._failure
-        self._open.failure = self._failure
-        self._open.done.set()
+        following = self._open
+        following.failure = self._failure
         self._work.notify()
         self._room.notify_all()
+        return following
 
     def _empty_log(self) -> None:
         """Makes sure that what was erased no longer stands in SQLite's log."""
@@ -444,10 +508,3 @@ def _numbered(rows: Sequence[tuple[object, Stream, int]]) -> list[Any]:
     for value, of, sequence in rows:
         values += (value, (of.id << SEQUENCE_BITS) + sequence)
     return values
-
-
-def again(error: CapsaError) -> CapsaError:
-    """A new exception that says the same: many threads may raise it."""
-    fresh = type(error)(error.detail, pointer=error.pointer, value=error.value, remedy=error.remedy)
-    fresh.__cause__ = error
-    return fresh

@@ -1,0 +1,81 @@
+"""The head of a request: what the parser lets through and we do not."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+
+from capsa.server._problems import Refused
+from capsa.wire import CBOR
+
+#: Headers of which two would contradict each other: between us and a proxy each might count.
+_ONCE: Final = frozenset(
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-type",
+        b"host",
+        b"idempotency-key",
+        b"if-match",
+        b"x-request-id",
+    }
+)
+#: uri-host and port of RFC 3986, without what only user names need.
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%-]*)(:[0-9]{0,5})?")
+_KNOWN_HOSTS: Final[dict[str, None]] = {}
+_MOST_HOSTS: Final = 1000
+
+
+def check_head(request: web.BaseRequest) -> None:
+    """Lets a request pass whose head says one thing only.
+
+    Raises:
+        Refused: Another version of HTTP, a header that stands twice, or a host that is none.
+    """
+    version = request.version
+    if version not in (HttpVersion11, HttpVersion10):
+        raise _malformed("this is neither HTTP/1.1 nor HTTP/1.0")
+    raw = request.raw_headers
+    names = {name.lower() for name, _ in raw}
+    if len(names) != len(raw):
+        _check_once([name.lower() for name, _ in raw])
+    host = request.headers.get("Host")
+    if host is None:
+        if version == HttpVersion11:
+            raise _malformed("the header Host is missing")
+    elif host not in _KNOWN_HOSTS:
+        if _HOST.fullmatch(host) is None:
+            raise _malformed("the header Host names no host")
+        if len(_KNOWN_HOSTS) >= _MOST_HOSTS:
+            _KNOWN_HOSTS.clear()
+        _KNOWN_HOSTS[host] = None
+
+
+def _check_once(names: list[bytes]) -> None:
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise _malformed(f"the header {name.decode()} stands twice")
+
+
+def _malformed(said: str) -> Refused:
+    return Refused(
+        "malformed-request", said, remedy="mend the client, or the proxy before this server", close=True
+    )
+
+
+def is_cbor(content_type: str | None) -> bool:
+    """Whether a content type says that a body is CBOR; everything else is JSON."""
+    return content_type is not None and content_type.partition(";")[0].strip(" \t").lower() == CBOR
+
+
+def wants_cbor(accept: str | None) -> bool:
+    """Whether an answer is asked for in CBOR."""
+    if accept is None or "cbor" not in accept.lower():
+        return False
+    for each in accept.split(","):
+        media, _, parameters = each.partition(";")
+        if media.strip(" \t").lower() == CBOR:
+            return re.search(r"(^|;)\s*q\s*=\s*0(\.0*)?\s*($|;)", parameters) is None
+    return False

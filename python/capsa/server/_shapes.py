@@ -1,0 +1,504 @@
+"""What answers look like, for the OpenAPI document; the tests hold every answer to it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from capsa.decisions import AuditRecord, DecisionRecord, FeedbackRecord
+from capsa.decisions._report import ContextsReport, Notice
+
+Mode = Literal["off", "shadow", "live"]
+Reason = Literal["learned", "explored", "frozen", "baseline", "current", "onlyOption"]
+Status = Literal["applied", "pending", "repeated", "late", "frozen", "kept", "unrecorded"]
+#: Of a learner; either spelling is understood.
+AlgorithmName = Literal[
+    "thompson", "simpleWeighted", "simple_weighted", "epsilonGreedy", "epsilon_greedy", "ucb1"
+]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[float, Meta(gt=0, le=1e6)]
+#: Ten years.
+Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
+Duration = Annotated[str, Meta(pattern="^[0-9]+\\.?[0-9]*(ms|[smhdw])$", examples=["7d"])]
+MaxContexts = Annotated[int, Meta(ge=1, le=1_000_000)]
+_NAME = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,64}$"
+Name = Annotated[str, Meta(pattern=_NAME)]
+Weight = Annotated[float, Meta(extra_json_schema={"not": {"const": 0}})]
+
+
+def _unique(least: int, most: int) -> Meta:
+    """Of a list that names nothing twice."""
+    return Meta(min_length=least, max_length=most, extra_json_schema={"uniqueItems": True})
+
+
+def _named(most: int) -> Meta:
+    """Of an object whose keys are names that users choose."""
+    names = {"pattern": _NAME}
+    return Meta(min_length=1, max_length=most, extra_json_schema={"propertyNames": names})
+
+
+def _either(name: str) -> Meta:
+    """Of a list whose entries are answers of a type, or problem documents."""
+    refs = [{"$ref": f"#/components/schemas/{each}"} for each in (name, "Problem")]
+    return Meta(extra_json_schema={"items": {"anyOf": refs}})
+
+
+class StrategyPart(Struct, rename="camel"):
+    """One strategy of a decision. Above 64 options, what has an entry for each is left out unless asked for."""
+
+    strategy_id: int
+    strategy: str
+    option: int
+    option_name: str
+    propensity: float | None
+    node_id: int = field(name="node_id")
+    chosen_option: int = field(name="chosen_option")
+    names: list[str] | UnsetType = UNSET
+    probabilities: list[float] | UnsetType | None = UNSET
+    weights: list[float] | UnsetType = UNSET
+
+
+class Suggested(Struct, rename="camel"):
+    """What the learner would have done."""
+
+    propensity: float
+    reason: Reason
+    decisions: list[StrategyPart]
+    option: int | UnsetType = UNSET
+    option_name: str | UnsetType = UNSET
+
+
+class Decided(Struct, rename="camel"):
+    """What to do now. With several strategies, `decisions` alone says what."""
+
+    decision_id: str | None
+    capsule: str
+    capsule_version: int
+    job: str
+    tenant: str
+    mode: Mode
+    context_key: str
+    context_key_from: Literal["input", "request"]
+    propensity: float | None
+    reason: Reason
+    suggested: Suggested | None
+    decisions: list[StrategyPart]
+    learner_version: int
+    warnings: list[str]
+    strategy_id: int | UnsetType = UNSET
+    strategy: str | UnsetType = UNSET
+    option: int | UnsetType = UNSET
+    option_name: str | UnsetType = UNSET
+
+
+class ProblemPart(Struct, rename="camel"):
+    """Where something is wrong. Of a spec: line, column, key and message."""
+
+    pointer: str | UnsetType = UNSET
+    value: str | UnsetType = UNSET
+    remedy: str | UnsetType = UNSET
+    line: int | UnsetType = UNSET
+    column: int | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+
+
+class Problem(Struct, rename="camel"):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[ProblemPart] | UnsetType = UNSET
+
+
+class DecidedBatch(Struct):
+    """The answers in the order of the requests."""
+
+    results: Annotated[list[Any], _either("Decided")]
+
+
+class FeedbackPart(Struct, rename="camel"):
+    """What a feedback did to one of several strategies."""
+
+    strategy_id: int
+    strategy: str
+    option: int | None
+    option_name: str
+    before: list[float]
+    after: list[float]
+
+
+class Taken(Struct, rename="camel"):
+    """What became of one feedback."""
+
+    decision_id: str | None
+    status: Status
+    reward: float | None
+    parts: dict[str, float]
+    missing: list[str]
+    context_key: str
+    learner_version: int
+    sequence: int
+    strategy_id: int | UnsetType = UNSET
+    strategy: str | UnsetType = UNSET
+    option: int | UnsetType | None = UNSET
+    option_name: str | UnsetType = UNSET
+    before: list[float] | UnsetType = UNSET
+    after: list[float] | UnsetType = UNSET
+    decisions: list[FeedbackPart] | UnsetType = UNSET
+
+
+class TakenBatch(Struct, rename="camel"):
+    """The answers in the order of the events."""
+
+    results: Annotated[list[Any], _either("Taken")]
+    ok_count: int
+    err_count: int
+
+
+class Installed(Struct, rename="camel"):
+    """What an install did, or would do."""
+
+    tenant: str
+    job: str
+    capsule: str
+    capsule_version: int
+    digest: str
+    unchanged: bool
+    changes: list[str]
+    dry_run: bool
+
+
+class Described(Struct, rename="camel"):
+    """What is installed."""
+
+    tenant: str
+    job: str
+    capsule: str
+    capsule_version: int
+    digest: str
+    definition: dict[str, Any]
+
+
+class ReportedOption(Struct, rename="camel"):
+    """One option. Interval fields are null until they hold at any time."""
+
+    option: int
+    option_name: str
+    weight: float
+    decisions: int
+    rewards: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    without_feedback: float | None
+
+
+class ReportedStrategy(Struct, rename="camel"):
+    """One strategy."""
+
+    strategy_id: int
+    strategy: str
+    leader: str
+    leader_is_best: float | None
+    options: list[ReportedOption]
+    node_id: int = field(name="node_id")
+    n_options: int = field(name="n_options")
+
+
+class ReportedFeedback(Struct, rename="camel"):
+    """Feedback by what became of it."""
+
+    applied: int
+    pending: int
+    expired: int
+    late: int
+    frozen: int
+    kept: int
+    defaulted: int
+    repeated: int
+    without_decision: int
+    median_delay_seconds: float | None
+    void: int
+
+
+class ReportedReward(Struct):
+    """The mean reward."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    level: float
+    range: list[float]
+
+
+class Reported(Struct, rename="camel"):
+    """What one capsule decides and has learned."""
+
+    tenant: str
+    job: str
+    capsule: str
+    capsule_version: int
+    as_of: str
+    sequence: int
+    state_hash: str
+    mode: Mode
+    algorithm: str | dict[str, Any]
+    frozen: bool
+    override: dict[str, Any] | None
+    decisions: int
+    feedback: ReportedFeedback
+    reward: ReportedReward
+    shadow_agreement: float | None
+    strategies: list[ReportedStrategy]
+    contexts: ContextsReport
+    notices: list[Notice]
+
+
+class Context(Struct, rename="camel"):
+    """What one strategy has learned in one context."""
+
+    context_key: str
+    strategy_id: int
+    strategy: str
+    weights: list[float]
+    names: list[str]
+    decisions: int
+    rewards: int
+    updated_at: str
+    node_id: int
+    total_tries: int
+
+
+class ContextPage(Struct):
+    """A page of contexts; `next` is the cursor of the page after it."""
+
+    contexts: list[Context]
+    next: str | None
+
+
+class DecisionPage(Struct):
+    """A page of decisions; `next` is the cursor of the page after it."""
+
+    decisions: list[DecisionRecord]
+    next: int | None
+
+
+class FeedbackPage(Struct):
+    """A page of feedback."""
+
+    feedback: list[FeedbackRecord]
+    next: int | None
+
+
+class AuditPage(Struct):
+    """A page of changes."""
+
+    audit: list[AuditRecord]
+    next: int | None
+
+
+class Rails(Struct, rename="camel"):
+    """What learning keeps to."""
+
+    min_exploration: float
+    max_delta: float | None
+    freeze: bool
+
+
+class Horizon(Struct, rename="camel"):
+    """Until when feedback counts, and what silence means."""
+
+    after_seconds: float
+    outcome: dict[str, float] | None
+
+
+class Learning(Struct, rename="camel"):
+    """What is in force, and what of it is not the file's value."""
+
+    algorithm: str | dict[str, Any]
+    mode: Mode
+    baseline: str | dict[str, str]
+    rails: Rails
+    decay: dict[str, float] | None
+    shrinkage: dict[str, float] | None
+    horizon: Horizon
+    max_contexts: int
+    canary: dict[str, None]
+    override: None
+    overridden: dict[str, dict[str, str]]
+    version: int
+
+
+class AlgorithmChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The learner that has a parameter."""
+
+    name: Literal["epsilonGreedy", "epsilon_greedy"]
+    epsilon: Share | UnsetType = UNSET
+
+
+class RailsChange(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """`maxDelta` acts only with `simpleWeighted`."""
+
+    min_exploration: Share | None = None
+    max_delta: Annotated[float, Meta(gt=0, le=1)] | None = None
+    freeze: bool | None = None
+
+
+class DecayChange(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """One of them."""
+
+    half_life: Duration | UnsetType = UNSET
+    half_life_seconds: Seconds | UnsetType = UNSET
+    half_life_feedbacks: Positive | UnsetType = UNSET
+
+
+class ShrinkageChange(Struct, forbid_unknown_fields=True):
+    """What the other contexts may count as, in rewards."""
+
+    strength: Count
+
+
+class HorizonChange(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """At least one of them; `after` or `afterSeconds`."""
+
+    after: Duration | UnsetType = UNSET
+    after_seconds: Annotated[float, Meta(ge=1, le=315_360_000)] | UnsetType = UNSET
+    outcome: dict[str, float | bool] | UnsetType | None = UNSET
+
+
+class LaterShare(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Canary is not supported by this version: null may be sent back as it was read."""
+
+    share: None
+
+
+class SafetyChange(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """How clients of the nearest system spell `rails`."""
+
+    freeze_learning: bool | None = None
+    min_exploration: Share | None = None
+    max_weight_delta_per_feedback: Annotated[float, Meta(gt=0, le=1)] | None = None
+
+
+class LearningChange(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """Changes: a key that is left out stays, null gives the file's value back.
+
+    `version` and `overridden` may be sent back as they were read, and so may what `GET` shows of other keys.
+    """
+
+    algorithm: AlgorithmName | AlgorithmChange | None = None
+    mode: Mode | None = None
+    baseline: Annotated[int, Meta(ge=0)] | str | dict[str, str | Annotated[int, Meta(ge=0)]] | None = None
+    rails: RailsChange | None = None
+    decay: DecayChange | None = None
+    shrinkage: ShrinkageChange | None = None
+    horizon: HorizonChange | None = None
+    max_contexts: MaxContexts | None = None
+    canary: LaterShare | None = None
+    override: None = None
+    overridden: dict[str, dict[str, str]] | UnsetType = UNSET
+    version: int | UnsetType = UNSET
+    safety: SafetyChange | UnsetType = UNSET
+
+
+class SpecPrior(Struct, forbid_unknown_fields=True):
+    """What an option starts with: so many rewards of this value."""
+
+    reward: float
+    count: Count
+
+
+class SpecOption(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """An option with more than a name."""
+
+    name: Name
+    prior: SpecPrior | UnsetType = UNSET
+
+
+class SpecContext(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A context with more than a name: declared values, or the edges of buckets, or a type."""
+
+    name: Name
+    type: Literal["category", "number", "flag"] | UnsetType = UNSET
+    values: Annotated[list[Name], _unique(1, 256)] | UnsetType = UNSET
+    buckets: Annotated[list[float], _unique(1, 256)] | UnsetType = UNSET
+
+
+class SpecMetric(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A metric: how much it weighs, and its scale where it is not 0 to 1."""
+
+    weight: Weight
+    budget: Positive | UnsetType = UNSET
+    range: Annotated[list[float], _unique(2, 2)] | UnsetType = UNSET
+
+
+class SpecRails(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """`max_delta` acts only with `simple_weighted`."""
+
+    min_exploration: Share | UnsetType = UNSET
+    max_delta: Annotated[float, Meta(gt=0, le=1)] | UnsetType = UNSET
+    freeze: bool | UnsetType = UNSET
+
+
+class SpecDecay(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One of them."""
+
+    half_life: Duration | UnsetType = UNSET
+    half_life_feedbacks: Positive | UnsetType = UNSET
+
+
+class SpecHorizon(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Until when feedback counts, and what silence means."""
+
+    after: Duration
+    outcome: Annotated[dict[str, float | bool], _named(64)] | UnsetType = UNSET
+
+
+class SpecStrategy(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One of several choices that are made together."""
+
+    options: Annotated[list[Name | SpecOption], _unique(2, 1024)]
+    algorithm: AlgorithmName | AlgorithmChange | UnsetType = UNSET
+    baseline: Name | UnsetType = UNSET
+
+
+class Spec(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A capsule as a person writes it: with `options`, or with `strategies`. Keys and names are snake case."""
+
+    name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
+    options: Annotated[list[Name | SpecOption], _unique(2, 1024)] | UnsetType = UNSET
+    strategies: Annotated[dict[str, SpecStrategy], _named(16)] | UnsetType = UNSET
+    valid: list[dict[str, Name | list[Name]]] | UnsetType = UNSET
+    contexts: Annotated[list[Name | SpecContext], _unique(0, 32)] | UnsetType = UNSET
+    max_contexts: MaxContexts | UnsetType = UNSET
+    reward: Annotated[dict[str, Weight | SpecMetric], _named(64)] | UnsetType = UNSET
+    reward_range: Annotated[list[float], _unique(2, 2)] | UnsetType = UNSET
+    algorithm: AlgorithmName | AlgorithmChange | UnsetType = UNSET
+    baseline: Name | UnsetType = UNSET
+    rails: SpecRails | UnsetType = UNSET
+    decay: SpecDecay | UnsetType = UNSET
+    shrinkage: ShrinkageChange | UnsetType = UNSET
+    horizon: SpecHorizon | UnsetType = UNSET
+    mode: Mode | UnsetType = UNSET
+    log_input: Literal["contexts"] | UnsetType = UNSET
+
+
+class Health(Struct):
+    """The process answers."""
+
+    ok: bool
+    service: str
+    version: str
+
+
+class Ready(Struct):
+    """Requests are served."""
+
+    ok: bool
+    service: str
