@@ -19,9 +19,9 @@ PACKAGED := $(wildcard crates python wit)
 SOURCES := Cargo.toml Cargo.lock README.md LICENSE \
   $(shell find $(PACKAGED) -name __pycache__ -prune -o -name '_native*.so' -prune -o -print)
 PYTHON_SCRIPTS := $(shell grep -lsE '^\#!.*python' scripts/* $(wildcard bench/*))
-PYTHON_CODE := python tests capsules $(wildcard bench) $(PYTHON_SCRIPTS)
+PYTHON_CODE := python tests capsules docs $(wildcard bench) $(PYTHON_SCRIPTS)
 
-.PHONY: help demo test lint bench dist mutants lock clean
+.PHONY: help demo test lint docs bench dist mutants lock clean
 
 help: ## List the verbs
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,7 +45,11 @@ lint: .venv/.dev .venv/.capsa ## Check format, types, style, imports and sizes
 	PYTHONPATH=python .venv/bin/lint-imports --no-logo
 	.venv/bin/python scripts/check-tree
 
+docs: .venv/.dev .venv/.capsa ## Build the documentation into out/site
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
 bench: .venv/.bench .venv/.capsa ## Measure against peers, and store the results
+	scripts/setup-bench
 	.venv/bin/python bench/run
 
 dist: dist/.wheel ## Build the wheel into dist/
@@ -71,7 +75,7 @@ clean: ## Remove everything that was built
 	@touch $@
 
 .venv/.dev: .venv/.base
-	$(INSTALL) --group test --group lint
+	$(INSTALL) --group test --group lint --group docs
 	@touch $@
 
 .venv/.bench: .venv/.base

@@ -189,7 +189,7 @@ def _said(schema: Mapping[str, Any] | bool) -> str:
         return "a problem's name" if len(listed) > 12 else " · ".join(f"`{each}`" for each in listed)
     if "properties" in schema:
         return ", ".join(f"`{name}` ({_said(each)})" for name, each in schema["properties"].items())
-    kind = schema.get("type", "anything")
+    kind: str | list[str] = schema.get("type", "anything")
     if isinstance(kind, list):
         if "object" in kind and "null" in kind:
             return "anything"

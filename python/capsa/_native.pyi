@@ -25,6 +25,7 @@ __all__ = [
     "Keyring",
     "Learner",
     "OpenedId",
+    "Post",
     "SimpleWeighted",
     "StrategyDecision",
     "Suggestion",
@@ -40,6 +41,8 @@ __all__ = [
     "inspect_component",
     "masked_argmax",
     "masked_argmax_batch",
+    "read_cbor",
+    "read_json",
     "spec_definition",
     "spec_wat",
 ]
@@ -293,6 +296,16 @@ class Capsule:
             CapsuleRefused: The capsule answered with an error of its own.
             CapsuleFailure: The capsule failed.
         """
+
+    def read_post(self, body: bytes, now_ms: int) -> Post | None:
+        """Reads the body of a feedback, opens its id and values it.
+
+        ``None`` where it is not as most are (by id, everything at once, within the horizon, of a decision whose id says
+        everything): it then has to be read the long way, which says what is wrong with it. Nothing has changed.
+        """
+
+    def learn(self, post: Post, payload: bytes, sequence: int, now_ms: int) -> bytes:
+        """Folds a post that was appended at a place, and gives the answer to it as JSON."""
 
     def read_decision(self, event: Event) -> Decision:
         """The decision of a ``decided`` event.
@@ -587,6 +600,33 @@ class Decision:
 
         ``None`` for several strategies, whose joint distribution is not recorded, and for mode off.
         """
+
+@final
+class Post:
+    """The first feedback on a decision, read and valued."""
+
+    @property
+    def nonce(self) -> bytes:
+        """The decision's nonce."""
+
+    @property
+    def decided_at(self) -> int:
+        """The position of the decision in the tenant's stream."""
+
+    @property
+    def decided_ms(self) -> int:
+        """When it was made, milliseconds since 1970."""
+
+    @property
+    def payload(self) -> bytes:
+        """The payload of its ``outcome_received`` event."""
+
+    @property
+    def log(self) -> list[tuple[str, str]]:
+        """What the capsule wrote meanwhile."""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the event by name, as `Capsule.read_outcome` gives them."""
 
 @final
 class StrategyDecision:

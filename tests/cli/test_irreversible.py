@@ -61,7 +61,7 @@ def test_a_purged_tenant_is_gone_and_the_others_stay(line: Line, spec: Path) -> 
     assert line.json("decide", "router", "--tenant", "acme", "--context-key", "MARKED")
     assert b"MARKED" in bytes_of(line.folder)
     assert line.json("purge", "acme", "--yes") == {"tenant": "acme", "events": 4, "capsules": 1}
-    assert "no capsule 'router' in acme/default" in line.refused("report", "router", "--tenant", "acme")
+    assert "no tenant 'acme'" in line.refused("report", "router", "--tenant", "acme")
     assert line.json("report", "router")["decisions"] == 1
     assert [row["type"] for row in line.json("audit", "--tenant", "acme")["audit"]] == ["purged"]
     assert line.json("audit verify")["ok"]

@@ -96,8 +96,8 @@ def test_places_are_tenant_and_job(empty: Line, spec: Path) -> None:
     empty.json("install", str(spec), *place)
     decision = empty.json("decide", "router", *place)
     assert (decision["tenant"], decision["job"]) == ("acme", "routing")
-    assert "acme/default" in empty.refused("report", "router", "--tenant", "acme")
-    assert "default/default" in empty.refused("report", "router")
+    assert "no job 'default' in acme" in empty.refused("report", "router", "--tenant", "acme")
+    assert "no tenant 'default'" in empty.refused("report", "router")
     assert [row["job"] for row in empty.json("audit", "--tenant", "acme")["audit"]] == [
         None,
         "routing",

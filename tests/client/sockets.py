@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import threading
 from collections.abc import Callable
@@ -115,6 +114,16 @@ def answering(listener: Listener, answer: Callable[[bytes], bytes]) -> Behaviour
     return behave
 
 
+def closing(connection: socket.socket) -> None:
+    """Closes at once."""
+    del connection
+
+
+def deaf(connection: socket.socket) -> None:
+    """Reads what comes first, and closes."""
+    connection.recv(65536)
+
+
 def silent(connection: socket.socket) -> None:
     """Reads, and never answers."""
     while connection.recv(65536):
@@ -124,7 +133,7 @@ def silent(connection: socket.socket) -> None:
 def sockets_open() -> int:
     """How many sockets this process holds."""
     count = 0
-    for name in os.listdir("/proc/self/fd"):
+    for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            count += str(Path(f"/proc/self/fd/{name}").readlink()).startswith("socket:")
+            count += str(entry.readlink()).startswith("socket:")
     return count

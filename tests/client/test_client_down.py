@@ -5,20 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import socket
 import threading
 import time
-
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.client.sockets import Behaviour, Listener, answering, http, problem, silent, sockets_open
+from tests.client.sockets import (
+    Behaviour,
+    Listener,
+    answering,
+    closing,
+    deaf,
+    http,
+    problem,
+    silent,
+    sockets_open,
+)
 from tests.server.serving import INPUT, KEY, SPEC, Served
 
 from capsa import errors
-from capsa.client import AsyncClient, Client, RemoteCapsule, Unreachable
-from capsa.client import _transport
+from capsa.client import AsyncClient, Client, RemoteCapsule, Unreachable, _transport
 
 DECIDED = {
     "decisionId": "dec_x",
@@ -75,8 +83,8 @@ def dripping(connection: socket.socket) -> None:
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 BAD: dict[str, Behaviour] = {
-    "closes": lambda connection: None,
-    "reads and closes": lambda connection: connection.recv(65536) and None,
+    "closes": closing,
+    "reads and closes": deaf,
     "never answers": silent,
     "drips": dripping,
     "garbage": say(b"\x00\xff\x16\x03garbage\r\n\r\n" * 9),
@@ -95,7 +103,9 @@ BAD: dict[str, Behaviour] = {
     "no type": say(http(b"", 204)),
     "redirect": say(b"HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"),
     "gzip": say(http(b"\x1f\x8b", headers={"Content-Encoding": "gzip"})),
-    "huge length": say(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n{"),
+    "huge length": say(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n{"
+    ),
     "endless body": endless(CHUNKED, b"10000\r\n" + b" " * 0x10000 + b"\r\n"),
     "endless head": endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 1000 + b"\r\n"),
     "deep json": say(http(b"[" * 100_000)),
@@ -113,11 +123,14 @@ def test_whatever_answers_the_default_stands_in(behaves: Behaviour) -> None:
         # Ten times what is asked for, on a busy machine.
         assert time.monotonic() - begun < 10
         assert (decision.id, decision.reason, decision.option_name) == (None, "unreachable", "balanced")
-        assert (decision.propensity, decision.context_key, decision.choices) == (None, "k", {"choice": "balanced"})
+        assert (decision.propensity, decision.context_key, decision.choices) == (
+            None,
+            "k",
+            {"choice": "balanced"},
+        )
         assert isinstance(decision.error, Unreachable)
         with pytest.raises(Unreachable) as raised:
-            capsule_without = client.capsule("router", timeout=0.3)
-            capsule_without.decide(INPUT)
+            client.capsule("router", timeout=0.3).decide(INPUT)
         assert KEY not in f"{raised.value!r} {raised.value.__cause__!r}"
         assert raised.value.__context__ is None or raised.value.__suppress_context__
 
@@ -236,7 +249,6 @@ def test_calls_that_time_out_leave_no_sockets() -> None:
 
 def test_a_kept_connection_that_the_server_closed_is_replaced() -> None:
     """The server closes after each answer without saying so: the next request finds that out, and is sent again."""
-    closing = threading.Event()
 
     def once(connection: socket.socket) -> None:
         if listener.request(connection):
@@ -249,16 +261,18 @@ def test_a_kept_connection_that_the_server_closed_is_replaced() -> None:
         for _ in range(5):
             assert capsule.decide().id == "dec_x"
         assert listener.connections == 5
-    closing.set()
 
 
 def test_a_new_connection_that_is_closed_is_not_tried_for_ever() -> None:
-    with Listener(lambda connection: connection.recv(65536) and None) as listener, Client(listener.url) as client:
+    with (
+        Listener(deaf) as listener,
+        Client(listener.url) as client,
+    ):
         assert client.capsule("router").decide(default="balanced").reason == "unreachable"
         assert listener.connections == 1
 
 
-def test_connections_are_kept(shared: Served) -> None:
+def test_connections_are_kept() -> None:
     with Listener(silent) as listener, Client(listener.url) as client:
         listener.behaves = answering(listener, lambda _: http(DECIDED))
         for _ in range(20):
@@ -282,10 +296,13 @@ def test_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_batches_of_decisions_stand_in_too(served: Served) -> None:
     with Client(served.url, KEY) as client:
         capsule = client.capsule("router", default="balanced")
-        answers = capsule.decide_batch([{"input": INPUT}, {"options": ["zz"]}, {"context_key": "k", "current": 1.5}])
+        answers = capsule.decide_batch(
+            [{"input": INPUT}, {"options": ["zz"]}, {"context_key": "k", "current": 1.5}]
+        )
         assert [getattr(answer, "reason", "")[:7] for answer in answers] == ["learned", "refused", "refused"]
         served.kill()
-        answers = capsule.decide_batch(iter([{"context_key": "k"}, 5]))
+        some: Any = iter([{"context_key": "k"}, 5])
+        answers = capsule.decide_batch(some)
         assert [getattr(answer, "reason", None) for answer in answers] == ["unreachable"] * 2
         assert capsule.decide_batch([{}] * 1001)[1000].reason == "refused"  # type: ignore[union-attr]
 
@@ -315,7 +332,9 @@ def test_a_proxy_is_used_for_others_and_not_for_this_machine(
         with Client("http://capsa.invalid", KEY) as client:
             assert client.capsule("router").decide(INPUT).id == "dec_x"
             assert "hunter2" not in repr(client)
-        assert through.requests[0].startswith(b"POST http://capsa.invalid/tenants/default/jobs/default/capsules/router/decide")
+        assert through.requests[0].startswith(
+            b"POST http://capsa.invalid/tenants/default/jobs/default/capsules/router/decide"
+        )
         assert b"\r\nProxy-Authorization: Basic " in through.requests[0]
         # To a server with TLS it only leads: the key is not for it to see.
         monkeypatch.setenv("https_proxy", through.url.replace("http://", "http://user:hunter2@"))
@@ -333,8 +352,21 @@ def test_tls_is_verified(tmp_path: Path) -> None:
 
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        + ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
+        [
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+            ),
+            *("-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)),
+        ],
         check=True,
         capture_output=True,
     )
@@ -409,6 +441,34 @@ def test_after_close(shared: Served) -> None:
     assert [answer.status for answer in capsule.feedback_batch([{"decision_id": decision.id}])] == ["dropped"]  # type: ignore[union-attr]
 
 
+def test_closing_while_others_call_raises_nothing(shared: Served) -> None:
+    raised: list[BaseException] = []
+    for _ in range(5):
+        client = Client(shared.url, KEY)
+        stop = threading.Event()
+
+        def call(client: Client = client, stop: threading.Event = stop) -> None:
+            capsule = client.capsule("router", timeout=5, default="balanced")
+            try:
+                while not stop.is_set():
+                    decision = capsule.decide(INPUT)
+                    capsule.feedback(decision.id, reward=1)
+            except BaseException as error:  # noqa: BLE001 - nothing may come
+                raised.append(error)
+
+        threads = [threading.Thread(target=call) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1)
+        client.close()
+        time.sleep(0.05)
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+    assert raised == []
+
+
 def _thread_names() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
 
@@ -427,7 +487,6 @@ def test_a_client_that_nobody_holds_ends_its_thread(shared: Served) -> None:
     while any(name.startswith("capsa-client") for name in _thread_names()) and time.monotonic() < ends:
         time.sleep(0.02)
     assert not any(name.startswith("capsa-client") for name in _thread_names())
-    assert os.getpid()
 
 
 def test_nothing_happens_before_the_first_call() -> None:
@@ -437,5 +496,3 @@ def test_nothing_happens_before_the_first_call() -> None:
         assert "capsa-client" not in _thread_names()
         assert (client.queue.waiting, client.flush(), client.close()) == (0, 0, 0)
         assert listener.connections == 0
-
-

@@ -178,8 +178,8 @@ def test_a_decision_and_its_feedback(pair: Pair) -> None:
         inside.probabilities,
     )
     for content in ({"outcome": {"quality": True}}, {"outcome": OUTCOME}, {"outcome": OUTCOME}):
-        assert outcome_of(lambda c=content: plain(pair.remote.feedback(remote.id, **c))) == outcome_of(  # type: ignore[misc]
-            lambda c=content: plain(pair.inside.feedback(inside.id, **c))  # type: ignore[misc]
+        assert outcome_of(lambda c=content: plain(pair.remote.feedback(remote.id, **c))) == outcome_of(
+            lambda c=content: plain(pair.inside.feedback(inside.id, **c))
         )
     assert plain(pair.remote.story(remote.id or "")) == plain(pair.inside.story(inside.id or ""))
     for method in ("decisions", "feedback_log", "report", "contexts", "describe"):
@@ -212,17 +212,23 @@ def test_several_strategies(jobs: Iterator[tuple[capsa.Store, Client, str]]) -> 
     assert [part.option_name for part in answered.decisions] == ["1s", "3"]
     told = pair.remote.report()
     assert told.algorithm == pair.inside.report().algorithm
-    assert pair.same("update_learning", algorithm={"name": "epsilon_greedy", "epsilon": 0.2})["algorithm"] == {
+    assert pair.same("update_learning", algorithm={"name": "epsilon_greedy", "epsilon": 0.2})[
+        "algorithm"
+    ] == {
         "name": "epsilon_greedy",
         "epsilon": 0.2,
     }
 
 
 def test_settings(pair: Pair) -> None:
-    document = pair.same("update_learning", algorithm="simple_weighted", rails={"max_delta": 0.1}, if_version=0)
+    document = pair.same(
+        "update_learning", algorithm="simple_weighted", rails={"max_delta": 0.1}, if_version=0
+    )
     assert document == pair.remote.learning
     assert set(document["overridden"]) == set(pair.inside.learning["overridden"])
-    pair.same("update_learning", decay={"half_life": "14d"}, horizon={"after": "7d", "outcome": {"quality": 0}})
+    pair.same(
+        "update_learning", decay={"half_life": "14d"}, horizon={"after": "7d", "outcome": {"quality": 0}}
+    )
     pair.same("update_learning", rails={"max_delta": None}, maxContexts=50, baseline=1)
     assert plain(pair.remote.learning) == plain(pair.inside.learning)
     told = [(row.type, row.capsule, row.job) for row in pair.remote.audit()]
@@ -231,7 +237,7 @@ def test_settings(pair: Pair) -> None:
 
 
 def test_batches(pair: Pair) -> None:
-    requests = [
+    requests: list[Any] = [
         {"input": INPUT, "options": ["balanced"]},
         {"context_key": "k", "options": (1,)},
         {"inputs": {}},
@@ -316,9 +322,16 @@ def test_methods_take_what_they_take_in_process(remote: type, inside: type) -> N
     shared = [
         name
         for name in dir(remote)
-        if not name.startswith("_") and callable(getattr(remote, name)) and hasattr(inside, name) and name != "close"
+        if not name.startswith("_")
+        and callable(getattr(remote, name))
+        and hasattr(inside, name)
+        and name != "close"
     ]
-    assert {"decide", "feedback", "report"} <= set(shared) or {"install", "capsule"} & set(shared) or "jobs" in shared
+    assert (
+        {"decide", "feedback", "report"} <= set(shared)
+        or {"install", "capsule"} & set(shared)
+        or "jobs" in shared
+    )
     for name in shared:
         assert signature(remote, name) == signature(inside, name), name
 
@@ -328,11 +341,25 @@ def test_nothing_that_has_a_route_is_missing() -> None:
     public = {name for name in dir(capsa.Capsule) if not name.startswith("_")}
     assert public - here <= set(dir(RemoteCapsule))
     assert {name for name in dir(capsa.Tenant) if not name.startswith("_")} <= {*dir(RemoteTenant), "name"}
-    assert {name for name in dir(capsa.Job) if not name.startswith("_")} <= {*dir(RemoteJob), "name", "tenant"}
+    assert {name for name in dir(capsa.Job) if not name.startswith("_")} <= {
+        *dir(RemoteJob),
+        "name",
+        "tenant",
+    }
 
 
 def test_a_decision_has_every_attribute_that_is_for_callers() -> None:
-    inner = {"recorded_at", "sequence", "is_in_id", "due_ms", "defaults", "subject", "record", "log", "deadline_ms"}
+    inner = {
+        "recorded_at",
+        "sequence",
+        "is_in_id",
+        "due_ms",
+        "defaults",
+        "subject",
+        "record",
+        "log",
+        "deadline_ms",
+    }
     inner |= {"nonce", "payload", "answer", "draw_again"}
     native = {name for name in dir(capsa.Decision) if not name.startswith("_")}
     assert native - inner <= set(dir(RemoteDecision))

@@ -238,8 +238,8 @@ _FEEDBACK = [
 
 _NAMES = [
     on("an unknown capsule", lambda w: w.store.capsule("rooter"), capsa.UnknownCapsule, None, "rooter", "install"),
-    on("a capsule of another job", lambda w: w.store.job("other").capsule("router"), capsa.UnknownCapsule, None, "default/other"),
-    on("a capsule of another tenant", lambda w: w.store.tenant("acme").job("default").capsule("router"), capsa.UnknownCapsule, None, "acme/default"),
+    on("a capsule of another job", lambda w: w.store.job("other").capsule("router"), capsa.UnknownJob, None, "no job 'other' in default", "make it"),
+    on("a capsule of another tenant", lambda w: w.store.tenant("acme").job("default").capsule("router"), capsa.UnknownTenant, None, "no tenant 'acme'", "install"),
     *(
         on(f"{what} named {name!r:.12}", lambda w, what=what, name=name: getattr(w.store, what)(name), Invalid, f"/{what}", "cannot be the name", "a-z")  # type: ignore[misc]
         for what in ("tenant", "job")

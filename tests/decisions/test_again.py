@@ -66,8 +66,7 @@ def test_a_record_may_follow_what_was_learned_meanwhile(store: capsa.Store, rout
     slow = state.native.decide(store._nonces.take(now_ms), now_ms, {"task": "a"})
     router.feedback(first.id, reward=0.5)
     with store._lock:
-        slow.recorded_at(store._append(place, "decided", now_ms, slow.payload).sequence)
-        state.decided(slow)
+        state.decided(slow, store._append(place, "decided", now_ms, slow.payload).sequence)
     replay = router.replay(given_id(slow))
     assert replay.learner_version == slow.learner_version < state.native.learner_version
     assert (replay.equal, replay.differences) == (True, [])

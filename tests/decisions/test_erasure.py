@@ -434,7 +434,7 @@ def test_a_tenant_is_purged_while_others_go_on(
                 assert router.feedback(router.decide().id, reward=0.5).status == "applied"
                 counted[number] += 1
                 return True
-            with contextlib.suppress(capsa.UnknownTenant, capsa.UnknownDecision):
+            with contextlib.suppress(capsa.errors.NotFound):
                 guest.feedback(guest.decide(context_key="OF-GUEST").id, reward=0.5)
             return True
 

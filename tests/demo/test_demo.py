@@ -181,6 +181,14 @@ def test_the_stored_run_meets_the_bar() -> None:
             assert experiment.wins >= 18
 
 
+def test_in_process_the_figures_are_those_of_the_stored_run(result: demo.DemoResult) -> None:
+    """The same seed, the same figures: on any machine, and as they were when the manual was written."""
+    stored = msgspec.convert(json.loads(STORED.read_text(encoding="utf-8"))["demo"], demo.DemoResult)
+    for experiment, known in zip(result.experiments, stored.experiments, strict=True):
+        assert (experiment.setup, experiment.cut) == (known.setup, known.cut)
+        assert experiment.reward == {rule: values[:1] for rule, values in known.reward.items()}
+
+
 def test_the_manual_has_the_figures_of_the_stored_run() -> None:
     manual = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
     document = json.loads(STORED.read_text(encoding="utf-8"))

@@ -13,13 +13,15 @@ from tests.server.serving import INPUT, OUTCOME, ROUTER, Served
 from capsa.server._routes import ROUTES
 
 PAGE: Final = (Path(__file__).parents[2] / "docs/moving.md").read_text()
+#: What stands in a table where there is nothing.
+GONE: Final = "\N{EN DASH}"
 CAPSULE: Final = "/tenants/{tenant}/jobs/{job}/capsules/{capsule}"
 THERE: Final = {(route.method, route.path) for route in ROUTES}
 
 
-def rows(head: str) -> list[list[str]]:
-    """The cells of a table's rows, by how its head begins."""
-    table = PAGE[PAGE.index(f"\n| {head} |") :].strip().split("\n\n")[0]
+def rows(head: str, after: str = "") -> list[list[str]]:
+    """The cells of a table's rows, by how its head begins and what stands somewhere before it."""
+    table = PAGE[PAGE.index(f"\n| {head} |", PAGE.index(after)) :].strip().split("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
 
 
@@ -38,8 +40,8 @@ def test_a_route_is_what_the_page_says(row: list[str]) -> None:
         assert set(theirs) <= THERE
     else:
         assert not THERE & set(theirs)
-        assert ours == "–" or set(operations(ours)) <= THERE
-        assert ours == "–" or operations(ours)
+        assert ours == GONE or set(operations(ours)) <= THERE
+        assert ours == GONE or operations(ours)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +73,7 @@ def reaches(value: Any, path: str) -> bool:
 
 def fields(head: str, after: str = "") -> list[tuple[str, str]]:
     """Each field that a table names on the left, and what stands beside it."""
-    global PAGE
-    whole, PAGE = PAGE, PAGE[PAGE.index(after) :] if after else PAGE
-    try:
-        return [(name, row[1]) for row in rows(head) for name in re.findall(r"`([\w.\[\]]+)`", row[0])]
-    finally:
-        PAGE = whole
+    return [(name, row[1]) for row in rows(head, after) for name in re.findall(r"`([\w.\[\]]+)`", row[0])]
 
 
 @pytest.mark.parametrize(
@@ -110,11 +107,11 @@ def test_a_field_that_is_sent_is_what_the_page_says(tmp_path: Path) -> None:
         served.install()
         for name, ours in fields("sent to Syntra", "## Decide"):
             answered = served.post(f"{ROUTER}/decide", {name: values.get(name, 1)})
-            assert answered.status == (400 if ours == "–" else 200), name
+            assert answered.status == (400 if ours == GONE else 200), name
         for name, ours in fields("sent to Syntra", "## Feedback"):
             answered = served.post(f"{ROUTER}/feedback", {name: values.get(name, 1), "reward": 0.5})
             refused = answered.status == 400 and answered.value["type"] == "/problems/unknown-field"
-            assert refused == (ours == "–"), (name, answered.value)
+            assert refused == (ours == GONE), (name, answered.value)
 
 
 def test_the_settings_are_what_the_page_says(tmp_path: Path) -> None:
@@ -133,7 +130,7 @@ def test_the_settings_are_what_the_page_says(tmp_path: Path) -> None:
         for name, ours in fields("Syntra's document"):
             outer, _, inner = name.partition(".")
             sent = values.get(name, 1)
-            if ours == "–":
+            if ours == GONE:
                 gone += 1
                 refused = served.call("PATCH", f"{ROUTER}/learning", {outer: sent})
                 assert (refused.status, refused.value["type"]) == (400, "/problems/unknown-field"), name

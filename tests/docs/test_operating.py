@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from tests.docs.walk import blocks
 from tests.server.serving import Served
 
@@ -19,6 +19,7 @@ from capsa.cli._main import _read
 from capsa.decisions import _report
 
 PAGE = Path(__file__).parents[2] / "docs/operating.md"
+INSTRUCTIONS = {"FROM", "COPY", "RUN", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT"}
 FILES = {block.title: block.text for block in blocks(PAGE) if block.title}
 
 
@@ -64,7 +65,7 @@ def test_the_container_starts_the_server_that_there_is() -> None:
     words = {}
     for line in FILES["Dockerfile"].splitlines():
         instruction, _, rest = line.partition(" ")
-        assert instruction in "FROM COPY RUN USER VOLUME EXPOSE STOPSIGNAL HEALTHCHECK ENTRYPOINT".split()
+        assert instruction in INSTRUCTIONS
         words[instruction] = rest
     chosen = served_by(json.loads(words["ENTRYPOINT"]))
     assert (chosen.host, chosen.dev_mode) == ("0.0.0.0", False)  # noqa: S104 - of a container

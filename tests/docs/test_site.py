@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-import yaml
 
 import capsa
 import capsa.client
@@ -117,9 +116,3 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     for name in ("Client", "AsyncClient", "Unreachable"):
         assert hasattr(capsa.client, name)
         assert re.search(rf'id="capsa\.client[\w.]*\.{name}"', page), name
-
-
-def test_the_configuration_fetches_nothing() -> None:
-    """No fonts of a foreign host."""
-    text = re.sub(r"!!python\S+", "", (ROOT / "mkdocs.yml").read_text())
-    assert yaml.safe_load(text)["theme"]["font"] is False

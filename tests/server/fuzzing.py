@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -13,7 +14,6 @@ import schemathesis
 import urllib3
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation.meta import TestPhase
-
 from tests.server.serving import INPUT, KEY, ROUTER, SPEC
 
 URL: Final = "CAPSA_FUZZ_URL"
@@ -21,7 +21,7 @@ _pool = urllib3.PoolManager(retries=False, timeout=30)
 #: Decisions that await feedback.
 _ids: deque[str] = deque(maxlen=64)
 #: Requests so far, for names that are new.
-_made = 0
+_numbers = itertools.count(1)
 
 
 def _call(method: str, path: str, body: bytes) -> Any:
@@ -34,7 +34,18 @@ def _call(method: str, path: str, body: bytes) -> Any:
 
 @schemathesis.serializer("application/cbor")
 def _to_cbor(_context: Any, value: Any) -> Any:
-    return value if isinstance(value, bytes) else cbor2.dumps(value)
+    return value if isinstance(value, bytes) else cbor2.dumps(_untagged(value))
+
+
+def _untagged(value: Any) -> Any:
+    """The value with integers of more than 64 bits as floats: CBOR writes them with a tag, which we do not read."""
+    if isinstance(value, dict):
+        return {_untagged(name): _untagged(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_untagged(item) for item in value]
+    if isinstance(value, int) and not -(2**64) <= value < 2**64:
+        return float(value)
+    return value
 
 
 @schemathesis.deserializer("application/cbor")
@@ -49,7 +60,6 @@ def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
     That is ids of decisions that were made, and names, keys and versions that are (or are not) there yet. One in
     four goes as it is.
     """
-    global _made
     if case.meta is None:
         return
     if case.meta.phase.name == TestPhase.COVERAGE and not case.meta.is_negative_at(ParameterLocation.PATH):
@@ -58,12 +68,12 @@ def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
         case.path_parameters.update((name, known[name]) for name in case.path_parameters if name in known)
     if not case.meta.generation.mode.is_positive:
         return
-    _made += 1
-    if _made % 4 == 0:
+    number = next(_numbers)
+    if number % 4 == 0:
         return
     name, body = case.operation.definition.raw.get("operationId"), case.body
     if case.headers is not None and "Idempotency-Key" in case.headers:
-        case.headers["Idempotency-Key"] = f"key-{_made}"
+        case.headers["Idempotency-Key"] = f"key-{number}"
     if case.headers is not None and "If-Match" in case.headers:
         case.headers["If-Match"] = "*"
     if name == "feedback" and isinstance(body, dict) and isinstance(body.get("decisionId"), str) and _ids:
@@ -71,9 +81,9 @@ def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
     elif name == "story" and _ids:
         case.path_parameters["decisionId"] = _ids[0]
     elif name == "install" and isinstance(body, dict) and case.meta.phase.name != TestPhase.STATEFUL:
-        body["name"] = case.path_parameters["capsule"] = f"made-{_made}"
+        body["name"] = case.path_parameters["capsule"] = f"made-{number}"
     elif name == "createJob" and isinstance(body, dict) and case.meta.phase.name != TestPhase.STATEFUL:
-        body["id"] = f"made-{_made}"
+        body["id"] = f"made-{number}"
 
 
 def _about_a_decision(body: dict[str, Any]) -> None:
@@ -102,7 +112,7 @@ def after_call(_context: Any, case: Any, response: Any) -> None:
     elif case.method.upper() == "DELETE":
         path = ROUTER
         if case.meta.phase.name == TestPhase.STATEFUL:
-            path = ROUTER.replace("/tenants/default", f"/tenants/fuzzed-{_made}")
+            path = ROUTER.replace("/tenants/default", f"/tenants/fuzzed-{next(_numbers)}")
         _call("POST", f"{path}/install", SPEC)
         _ids.clear()
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Capsules for tests over HTTP: each test installs its own, under a name of its own."""
+"""Capsules for tests over HTTP: each test installs its own, under a name of its own; and what answers must be."""
 
 from __future__ import annotations
 
@@ -104,3 +104,8 @@ def problem(answered: Answer, status: int, kind: str) -> dict[str, Any]:
     assert told["status"] == status
     assert told["requestId"] == answered.headers["X-Request-Id"]
     return told
+
+
+def words(text: str) -> set[str]:
+    """The words of a text: the names of fields, where there are many."""
+    return set(text.split())

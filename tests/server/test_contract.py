@@ -7,23 +7,18 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-import cbor2
 import pytest
+from tests.server.serving import INPUT, OUTCOME, Served
+from tests.server.specs import JOINT, PLAIN, SCALED, WIDE, Capsules, problem, words
 
-from tests.server.serving import INPUT, OUTCOME, ROUTER, Served
-from tests.server.specs import JOINT, PLAIN, SCALED, WIDE, Capsules, problem
-
-CBOR = {"Content-Type": "application/cbor", "Accept": "application/cbor"}
 STRATEGY = {"strategyId", "strategy", "option", "optionName", "propensity", "node_id", "chosen_option"}
 LISTS = {"names", "probabilities", "weights"}
-DECIDED = set(
+DECIDED = words(
     "decisionId capsule capsuleVersion job tenant mode contextKey contextKeyFrom "
-    "propensity reason suggested decisions learnerVersion warnings".split()
+    "propensity reason suggested decisions learnerVersion warnings"
 )
 ONLY = {"strategyId", "strategy", "option", "optionName"}
-TAKEN = ONLY | set(
-    "decisionId status reward parts missing contextKey learnerVersion sequence before after".split()
-)
+TAKEN = ONLY | words("decisionId status reward parts missing contextKey learnerVersion sequence before after")
 
 
 @pytest.fixture
@@ -465,63 +460,3 @@ def test_a_batch_of_feedback_takes_each_whole_or_not_at_all(capsules: Capsules) 
     assert [each.get("status") for each in told["results"]] == ["applied", 400, 400, "repeated", "applied"]
     assert told["results"][1]["type"] == "/problems/metric-out-of-range"
     problem(capsule.post("/feedback/batch", {"events": [{}] * 10_001}), 400, "invalid-field")
-
-
-# --- bodies
-
-
-def test_cbor_in_and_out_says_the_same(capsules: Capsules) -> None:
-    capsule = capsules.install(SCALED)
-    decided = capsule.post("/decide", cbor2.dumps({"input": INPUT, "options": [1]}), headers=CBOR)
-    assert decided.headers["Content-Type"] == "application/cbor"
-    decision = cbor2.loads(decided.body)
-    plain = capsule.decide({"input": INPUT, "options": [1]})
-    assert {**decision, "decisionId": ""} == {**plain, "decisionId": ""}
-    body = {"decisionId": decision["decisionId"], "outcome": OUTCOME}
-    taken = cbor2.loads(capsule.post("/feedback", cbor2.dumps(body), headers=CBOR).body)
-    assert capsule.feedback(body) == taken | {"status": "repeated"}
-    for path in ("/report", "/contexts", "/learning", "/decisions", "/feedback", "/audit", ""):
-        told = cbor2.loads(capsule.get(path, headers={"Accept": "application/cbor"}).body)
-        again = capsule.get(path).value
-        assert told | {"asOf": ""} == again | {"asOf": ""}
-    batch = capsule.post("/decide/batch", cbor2.dumps({"requests": [{"options": ["nope"]}]}), headers=CBOR)
-    assert cbor2.loads(batch.body)["results"][0]["type"] == "/problems/unknown-option"
-
-
-@pytest.mark.parametrize(
-    "media",
-    [
-        "application/x-www-form-urlencoded",
-        "text/plain",
-        "application/json; charset=utf-8",
-        "application/nonsense",
-    ],
-)
-def test_a_body_is_json_whatever_its_type_says(shared: Served, media: str) -> None:
-    answered = shared.post(f"{ROUTER}/decide", b'{"options": [1]}', headers={"Content-Type": media})
-    assert (answered.status, answered.value["option"]) == (200, 1)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"\xff",
-        b'{"input": {}, "input": {}}',
-        b'{"reward": NaN}',
-        b"[" * 40 + b"]" * 40,
-        b"\xef\xbb\xbf{}",
-    ],
-)
-def test_what_is_no_json_is_malformed(shared: Served, body: bytes) -> None:
-    problem(shared.post(f"{ROUTER}/decide", body), 400, "malformed-body")
-
-
-@pytest.mark.parametrize("body", [b"", b"\xa1", cbor2.dumps({1: 2}), cbor2.dumps({"reward": float("nan")})])
-def test_what_is_no_cbor_is_malformed(shared: Served, body: bytes) -> None:
-    problem(
-        shared.post(f"{ROUTER}/feedback", body, headers={"Content-Type": "application/cbor"}),
-        400,
-        "malformed-body",
-    )

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-import urllib3
-
-from capsa.server._access import Access
-from capsa.server._protocol import Server
-from capsa.server._router import Router
-from capsa.server._routes import ROUTES
-from capsa.server._service import Service
-from tests.server.serving import INPUT, KEY, OUTCOME, ROUTER, Answer, Served
-from tests.server.specs import JOINT, PLAIN, SCALED, Capsules, Installed, problem
+from tests.server.serving import INPUT, OUTCOME, Served
+from tests.server.specs import JOINT, PLAIN, SCALED, Capsules, Installed, problem, words
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -180,7 +170,7 @@ def test_an_install_its_dry_run_and_the_same_again(capsules: Capsules) -> None:
     capsule = Installed(capsules.router.served, "fresh")
     spec = PLAIN.replace(b"router", b"fresh")
     dry = capsule.post("/install?dryRun=true", spec).value
-    assert set(dry) == set("tenant job capsule capsuleVersion digest unchanged changes dryRun".split())
+    assert set(dry) == words("tenant job capsule capsuleVersion digest unchanged changes dryRun")
     assert (dry["capsule"], dry["capsuleVersion"], dry["unchanged"], dry["dryRun"]) == (
         "fresh",
         1,
@@ -236,9 +226,9 @@ def test_every_field_of_a_report(capsules: Capsules) -> None:
         capsule.feedback({"decisionId": capsule.decide({"input": INPUT})["decisionId"], "outcome": OUTCOME})
     capsule.decide({"input": {}})
     told = capsule.get("/report").value
-    assert set(told) == set(
+    assert set(told) == words(
         "tenant job capsule capsuleVersion asOf sequence stateHash mode algorithm frozen override decisions "
-        "feedback reward shadowAgreement strategies contexts notices".split()
+        "feedback reward shadowAgreement strategies contexts notices"
     )
     assert (told["tenant"], told["job"], told["capsule"], told["capsuleVersion"]) == (
         "default",
@@ -256,7 +246,7 @@ def test_every_field_of_a_report(capsules: Capsules) -> None:
     )
     assert told["decisions"] == 4
     feedback = told["feedback"]
-    counts = dict.fromkeys("expired late frozen kept defaulted repeated withoutDecision void".split(), 0)
+    counts = dict.fromkeys(words("expired late frozen kept defaulted repeated withoutDecision void"), 0)
     assert feedback == counts | {
         "applied": 3,
         "pending": 1,
@@ -280,7 +270,7 @@ def test_every_field_of_a_report(capsules: Capsules) -> None:
         "n_options",
     }
     assert (strategy["node_id"], strategy["n_options"], strategy["leaderIsBest"]) == (0, 3, None)
-    fields = set("option optionName weight decisions rewards mean low high withoutFeedback".split())
+    fields = words("option optionName weight decisions rewards mean low high withoutFeedback")
     assert all(set(option) == fields for option in strategy["options"])
     assert sum(option["weight"] for option in strategy["options"]) == pytest.approx(1)
     assert sum(option["rewards"] for option in strategy["options"]) == 3
@@ -301,8 +291,8 @@ def test_contexts_page_by_their_key(capsules: Capsules) -> None:
         page = capsule.get(f"/contexts?limit=2{after}").value
         assert set(page) == {"contexts", "next"}
         for row in page["contexts"]:
-            assert set(row) == set(
-                "contextKey strategyId strategy weights names decisions rewards updatedAt nodeId totalTries".split()
+            assert set(row) == words(
+                "contextKey strategyId strategy weights names decisions rewards updatedAt nodeId totalTries"
             )
             assert row["strategyId"] == row["nodeId"]
             assert len(row["weights"]) == len(row["names"]) == 3
@@ -323,7 +313,8 @@ def test_logs_page_by_cursor(capsules: Capsules, log: str) -> None:
         capsule.patch({"rails": {"minExploration": number / 10}})
     whole = capsule.get(f"/{log}").value
     assert (len(whole[log]), whole["next"]) == (6 if log == "audit" else 5, None)
-    paged, after = [], 0
+    paged: list[Any] = []
+    after: int | None = 0
     while after is not None:
         page = capsule.get(f"/{log}?limit=2&after={after}").value
         assert len(page[log]) <= 2
@@ -341,7 +332,7 @@ def test_one_decisions_story(capsules: Capsules) -> None:
     about = {"decisionId": decided["decisionId"]}
     capsule.feedback(about | {"outcome": {"quality": 0.5}})
     told = capsule.get(f"/decisions/{decided['decisionId']}").value
-    assert set(told) == set("decision posts status reward metrics missing learnedAt notes".split())
+    assert set(told) == words("decision posts status reward metrics missing learnedAt notes")
     decision = told["decision"]
     assert decision == next(iter(capsule.get("/decisions").value["decisions"]))
     assert (decision["allowed"], decision["current"]) == (
@@ -395,134 +386,3 @@ def test_purging_logs_keeps_what_was_learned(capsules: Capsules) -> None:
     told = capsule.served.call("DELETE", f"{capsule.path}/logs").value
     assert (set(told), told["decisions"]) == ({"tenant", "decisions", "events"}, 1)
     assert capsule.state_hash() == state
-
-
-# --- around
-
-
-def test_head_answers_as_get_without_a_body(shared: Served) -> None:
-    for path in ("/health", f"{ROUTER}/learning", "/problems/too-large"):
-        got, head = shared.get(path), shared.call("HEAD", path)
-        assert (head.status, head.body) == (200, b"")
-        assert head.headers["Content-Length"] == str(len(got.body))
-        assert head.headers["Content-Type"] == got.headers["Content-Type"]
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "allow"),
-    [
-        ("GET", f"{ROUTER}/decide", "POST"),
-        ("DELETE", f"{ROUTER}/learning", "GET, PATCH, PUT, HEAD"),
-        ("POST", "/tenants", "GET, HEAD"),
-        ("PATCH", "/health", "GET, HEAD"),
-    ],
-)
-def test_a_wrong_method_is_told_the_right_ones(shared: Served, method: str, path: str, allow: str) -> None:
-    answered = shared.call(method, path)
-    problem(answered, 405, "wrong-method")
-    assert answered.headers["Allow"] == allow
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/nowhere", "unknown-path"),
-        (f"{ROUTER}/nothing", "unknown-path"),
-        ("/tenants/nobody/jobs/default/capsules/router/report", "unknown-tenant"),
-        ("/tenants/default/jobs/none/capsules/router/report", "unknown-job"),
-        ("/tenants/default/jobs/default/capsules/none/report", "unknown-capsule"),
-        (f"{ROUTER}/decisions/dec_none", "unknown-decision"),
-    ],
-)
-def test_what_is_not_there(shared: Served, path: str, kind: str) -> None:
-    problem(shared.get(path), 404, kind)
-
-
-def test_a_request_id_is_said_back_or_made(shared: Served) -> None:
-    assert (
-        shared.get("/health", headers={"X-Request-Id": "mine-1.a_B"}).headers["X-Request-Id"] == "mine-1.a_B"
-    )
-    made = [
-        shared.get("/health", headers=headers).headers["X-Request-Id"]
-        for headers in ({}, {"X-Request-Id": ""}, {"X-Request-Id": "x" * 65}, {"X-Request-Id": "a b"})
-    ]
-    assert all(re.fullmatch(r"[0-9a-f]{16,32}", each) for each in made)
-    assert len(set(made)) == len(made)
-    refused = shared.get("/nowhere", headers={"X-Request-Id": "mine-2"})
-    assert refused.value["requestId"] == "mine-2"
-
-
-def test_a_key_is_needed_and_never_echoed(shared: Served) -> None:
-    for key in (None, "wrong-key-0123456789"):
-        for path in (f"{ROUTER}/report", "/tenants", "/nowhere"):
-            answered = shared.get(path, key=key)
-            problem(answered, 401, "unauthorized")
-            assert answered.headers["WWW-Authenticate"] == 'Bearer realm="capsa"'
-            assert b"wrong-key" not in answered.body
-    assert all(
-        shared.get(path, key=None).status == 200
-        for path in ("/health", "/ready", "/metrics", "/openapi.json")
-    )
-
-
-def test_an_over_long_value_is_not_echoed(shared: Served) -> None:
-    refused = problem(shared.post(f"{ROUTER}/decide", {"options": ["x" * 1000]}), 400, "unknown-option")
-    assert len(refused["errors"][0]["value"]) <= 81
-    assert len(json.dumps(refused)) < 1000
-
-
-def test_metrics_name_capsules_only_to_who_shows_the_key(capsules: Capsules) -> None:
-    capsule = capsules.install(PLAIN)
-    capsule.feedback({"decisionId": capsule.decide({})["decisionId"], "reward": 1})
-    told = capsule.served.get("/metrics")
-    assert told.headers["Content-Type"].startswith("text/plain")
-    assert (
-        f'capsa_decisions_total{{capsule="{capsule.name}",job="default",tenant="default"}} 1.0'.encode()
-        in told.body
-    )
-    for line in (
-        b'capsa_requests_total{operation="decide",status="200"}',
-        b"capsa_request_seconds_bucket",
-        b"process_",
-    ):
-        assert line in told.body
-    nameless = capsule.served.get("/metrics", key=None).body
-    assert b"capsa_decisions_total " in nameless
-    assert capsule.name.encode() not in nameless
-    assert b'"default"' not in nameless
-
-
-def test_until_the_store_is_open_only_health_is_answered() -> None:
-    async def scene() -> None:
-        service = Service(Access(KEY, local=False), Router(ROUTES))
-        loop = asyncio.get_running_loop()
-        listening = await loop.create_server(Server(service), "127.0.0.1", 0)
-        try:
-            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-            ask = _asking(url)
-            for path in ("/ready", f"{ROUTER}/report", "/tenants"):
-                answered = await ask(path)
-                problem(answered, 503, "starting")
-                assert int(answered.headers["Retry-After"]) >= 1
-            assert (await ask("/health")).status == 200
-            assert (await ask("/metrics")).status == 200
-            await service.open(None)
-            assert (await ask("/ready")).value == {"ok": True, "service": "capsa"}
-            service.stopping = True
-            problem(await ask("/ready"), 503, "stopping")
-            problem(await ask("/tenants"), 503, "stopping")
-        finally:
-            listening.close()
-            await service.close()
-
-    asyncio.run(scene())
-
-
-def _asking(url: str) -> Callable[[str], Awaitable[Answer]]:
-    headers = {"Authorization": f"Bearer {KEY}", "Connection": "close"}
-
-    def ask(path: str) -> Answer:
-        with urllib3.PoolManager(retries=False, timeout=10) as pool:
-            return Answer(pool.request("GET", url + path, headers=headers))
-
-    return lambda path: asyncio.to_thread(ask, path)

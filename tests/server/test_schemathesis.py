@@ -1,6 +1,6 @@
 """schemathesis against the real server: all default checks and phases, every operation, at least 200 examples each.
 
-It runs as its users run it, by its command, with `fuzz.toml` and the hooks of `fuzzing.py`; its report is then held to
+It is run as its users run it, by its command, with `fuzz.toml` and the hooks of `fuzzing.py`; its report is then held to
 what was promised, so that it cannot pass by doing nothing. ``CAPSA_TEST_PROFILE=thorough`` takes another seed every time.
 """
 
@@ -10,15 +10,16 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-
-from capsa.server._routes import ROUTES
 from tests.server.fuzzing import URL
 from tests.server.serving import KEY, Served
+
+from capsa.server._routes import ROUTES
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent.parent
@@ -40,94 +41,124 @@ CHECKS: Final = {
     "ignored_auth",
     "object_level_authorization",
 }
-#: Types of problems as an input: each is one example, and there are no more.
-FEW: Final = {"GET /problems/{type}"}
+#: Runs beside each other, each with a server of its own; together they are all phases on all operations.
+RUNS: Final = {
+    "but-fuzzing": ("--phases", "examples,coverage,stateful"),
+    "fuzzing-busy": ("--phases", "fuzzing", "--include-tag", "decisions", "--include-tag", "capsules"),
+    "fuzzing-rest": ("--phases", "fuzzing", "--exclude-tag", "decisions", "--exclude-tag", "capsules"),
+}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a run of schemathesis, made once, has left its reports."""
-    folder = tmp_path_factory.mktemp("schemathesis")
-    with Served(folder / "store") as served:
-        served.install()
+class Run:
+    """One run of the command.
+
+    Args:
+        folder: For its reports.
+        words: Its further arguments.
+    """
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._served = Served(folder / "store")
+        self._served.install()
         environment = os.environ | {
-            URL: served.url,
+            URL: self._served.url,
             "CAPSA_FUZZ_KEY": KEY,
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
-        words = ["--no-color", "--config-file", str(HERE / "fuzz.toml"), "run", f"{served.url}/openapi.json"]
-        words += [
-            "--report-ndjson-path",
-            str(folder / "events"),
-            "--report-json-path",
-            str(folder / "summary"),
+        seed = () if os.environ.get("CAPSA_TEST_PROFILE") == "thorough" else ("--seed", "1")
+        command = [
+            *(str(Path(sys.executable).with_name("schemathesis")), "--no-color"),
+            *("--config-file", str(HERE / "fuzz.toml"), "run", f"{self._served.url}/openapi.json"),
+            *("--report-ndjson-path", str(folder / "events"), "--report-json-path", str(folder / "summary")),
+            *(*seed, *words),
         ]
-        if os.environ.get("CAPSA_TEST_PROFILE") != "thorough":
-            words += ["--seed", "1"]
         with (folder / "said").open("wb") as said:
-            ended = subprocess.run(
-                [Path(sys.executable).with_name("schemathesis"), *words],
-                env=environment,
-                cwd=folder,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                check=False,
+            self._process = subprocess.Popen(
+                command, env=environment, cwd=folder, stdout=said, stderr=subprocess.STDOUT
             )
-        (folder / "code").write_text(str(ended.returncode))
-        assert served.stop() == 0
-        (folder / "log").write_text(served.said)
-    return folder
+
+    def wait(self) -> None:
+        """Waits for its end, and ends its server in order."""
+        self.code = self._process.wait()
+        self.said = (self._folder / "said").read_text()
+        assert self._served.stop() == 0
+        self.log = self._served.said
+        self.summary: dict[str, Any] = json.loads((self._folder / "summary").read_text())
+
+    def end(self) -> None:
+        """Ends what still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if self._served.process.poll() is None:
+            self._served.kill()
+
+    def scenarios(self) -> Iterator[dict[str, Any]]:
+        """What it did, from its report."""
+        with (self._folder / "events").open() as lines:
+            for line in lines:
+                if line.startswith('{"ScenarioFinished"'):
+                    yield json.loads(line)["ScenarioFinished"]
 
 
-# The first of them waits for the run: two to four minutes.
-pytestmark = pytest.mark.timeout(900)
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    folder = tmp_path_factory.mktemp("schemathesis")
+    begun: dict[str, Run] = {}
+    try:
+        for name, words in RUNS.items():
+            begun[name] = Run(folder / name, *words)
+        for run in begun.values():
+            run.wait()
+        yield begun
+    finally:
+        for run in begun.values():
+            run.end()
 
 
-def test_nothing_was_found(folder: Path) -> None:
-    assert (folder / "code").read_text() == "0", (folder / "said").read_text()
-    summary = json.loads((folder / "summary").read_text())
-    assert (summary["failures"], summary["errors"], summary["complete"]) == ([], [], True)
+# The first of them waits for the runs: two to three minutes where nothing else runs.
+pytestmark = pytest.mark.timeout(1800)
 
 
-def test_every_phase_ran_on_every_operation(folder: Path) -> None:
-    summary = json.loads((folder / "summary").read_text())
-    assert {name: phase["status"] for name, phase in summary["phases"].items()} == dict.fromkeys(
-        ("examples", "coverage", "fuzzing", "stateful"), "success"
-    )
-    operations = summary["operations"]
-    assert operations["selected"] == operations["tested"] == operations["total"] == len(ROUTES)
-    assert operations["skipped"] == operations["errored"] == 0
+@pytest.mark.parametrize("name", RUNS)
+def test_nothing_was_found(runs: dict[str, Run], name: str) -> None:
+    run = runs[name]
+    assert run.code == 0, run.said
+    assert (run.summary["failures"], run.summary["errors"], run.summary["complete"]) == ([], [], True)
+    assert "Traceback" not in run.log, run.log
 
 
-def test_enough_examples_reached_every_operation(folder: Path) -> None:
+def test_every_phase_ran_on_every_operation(runs: dict[str, Run]) -> None:
+    tested: Counter[str] = Counter()
+    for run in runs.values():
+        operations = run.summary["operations"]
+        assert operations["tested"] == operations["selected"]
+        assert operations["skipped"] == operations["errored"] == 0
+        for phase, told in run.summary["phases"].items():
+            if told["status"] != "skip":
+                assert told["status"] == "success"
+                tested[phase] += operations["tested"]
+    assert tested == dict.fromkeys(("examples", "coverage", "fuzzing", "stateful"), len(ROUTES))
+
+
+def test_enough_examples_reached_every_operation(runs: dict[str, Run]) -> None:
     made: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
-    checked: dict[str, set[str]] = defaultdict(set)
-    for scenario in _scenarios(folder):
-        name, recorder = scenario["recorder"]["label"], scenario["recorder"]
+    unchecked: dict[str, set[str]] = {}
+    for scenario in (each for run in runs.values() for each in run.scenarios()):
         if scenario["phase"] == "stateful":
             continue
-        for case, interaction in recorder.get("interactions", {}).items():
-            if scenario["phase"] == "fuzzing":
-                made[name] += 1
+        name, recorder = scenario["recorder"]["label"], scenario["recorder"]
+        ran = {check["name"] for checks in recorder.get("checks", {}).values() for check in checks}
+        unchecked[name] = unchecked.get(name, CHECKS) - ran
+        for interaction in recorder.get("interactions", {}).values():
             answered = interaction.get("response") or {}
+            made[name] += scenario["phase"] == "fuzzing"
             accepted[name] += 200 <= answered.get("status_code", 0) < 300
-            checked[name].update(each["name"] for each in recorder.get("checks", {}).get(case, ()))
     operations = {f"{route.method} {route.path}" for route in ROUTES}
-    assert set(made) == operations
-    assert {name: count for name, count in made.items() if count < EXAMPLES and name not in FEW} == {}
-    assert all(made[name] + 0 > 0 for name in FEW)
-    assert {name: CHECKS - checks for name, checks in checked.items() if not checks >= CHECKS} == {}
-    # A run against what is not there would find nothing either.
+    assert {name: made[name] for name in operations if made[name] < EXAMPLES} == {}
+    assert {name: missing for name, missing in unchecked.items() if missing} == {}
+    # Requests for what is not there would find nothing either.
     assert {name: accepted[name] for name in operations if accepted[name] < EXAMPLES // 5} == {}
-
-
-def test_nothing_failed_inside(folder: Path) -> None:
-    log = (folder / "log").read_text()
-    assert "Traceback" not in log, log
-
-
-def _scenarios(folder: Path) -> list[dict[str, Any]]:
-    with (folder / "events").open() as lines:
-        events = [json.loads(line) for line in lines]
-    return [event["ScenarioFinished"] for event in events if "ScenarioFinished" in event]

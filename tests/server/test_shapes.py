@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-from jsonschema import Draft202012Validator
+from openapi_schema_validator import OAS31Validator
+from tests.server.serving import INPUT, OUTCOME, Answer, Served
+from tests.server.specs import JOINT, PLAIN, SCALED, WIDE, Capsules, Installed
 
 from capsa.server._openapi import document
 from capsa.server._routes import ROUTES
-from tests.server.serving import INPUT, OUTCOME, Answer, Served
-from tests.server.specs import JOINT, PLAIN, SCALED, WIDE, Capsules, Installed
 
 DOCUMENT: Final[dict[str, Any]] = json.loads(json.dumps(document(ROUTES)))
 _BY_NAME: Final = {route.name: route for route in ROUTES}
@@ -46,7 +46,7 @@ def faults(operation: str, answered: Answer) -> list[str]:
     if not media.endswith("json"):
         return []
     schema = _closed(response["content"][media]["schema"]) | {"components": _COMPONENTS}
-    found = Draft202012Validator(schema).iter_errors(answered.value)
+    found = OAS31Validator(schema).iter_errors(answered.value)
     return [f"{error.json_path}: {error.message}" for error in found]
 
 

@@ -277,13 +277,21 @@ class Model:
                 model.streams[tenant].first = stream.first
         return model
 
+    def _missing(self, place: Place) -> type[capsa.CapsaError]:
+        """What is told of a capsule that is not there: the first part of its place that is missing."""
+        if not any(there[0] == place[0] for there in self.capsules):
+            return capsa.errors.UnknownTenant
+        if not any(there[:2] == place[:2] for there in self.capsules):
+            return capsa.errors.UnknownJob
+        return capsa.errors.UnknownCapsule
+
     def expect(
         self, place: Place, decision_id: str, post: Post, now_ms: int
     ) -> Received | Repeated | Refused:
         """What becomes of a post."""
         capsule = self.capsules.get(place)
         if capsule is None:
-            return Refused(capsa.errors.UnknownCapsule)
+            return Refused(self._missing(place))
         row = capsule.decisions.get(decision_id)
         if row is None or row.erased:
             return Refused(capsa.errors.UnknownDecision)

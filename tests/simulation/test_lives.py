@@ -110,9 +110,9 @@ def anything_allowed(capsule: Capsule, input: Any = None, **given: Any) -> capsa
     return DECIDED(capsule, input, **{**given, "options": None, "current": None})
 
 
-def counted_twice(state: CapsuleState, decision: capsa.Decision) -> None:
-    DECIDED_FOLD(state, decision)
-    state.native.apply_decided(decision)
+def counted_twice(state: CapsuleState, decision: capsa.Decision, sequence: int) -> None:
+    DECIDED_FOLD(state, decision, sequence)
+    state.native.apply_decided(decision, sequence)
 
 
 def no_snapshot_kept(*_: object) -> list[tuple[int, str]]:

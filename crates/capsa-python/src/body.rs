@@ -153,14 +153,8 @@ pub struct Plain {
 impl Plain {
     /// Reads a body.
     pub fn read(body: &[u8]) -> Option<Self> {
-        if body.len() > LARGE {
-            return None;
-        }
-        let JsonValue::Object(entries) = JsonValue::parse(body, false).ok()? else { return None };
+        let entries = plain_object(body)?;
         let mut plain = Self { input: Vec::new(), context_key: None, options: Vec::new(), current: None };
-        if !keys_differ(&entries) {
-            return None;
-        }
         for (key, value) in entries.iter() {
             match (key.as_ref(), value) {
                 ("input", JsonValue::Object(fields)) => plain.input = object(fields, 1)?,
@@ -221,6 +215,15 @@ fn json(value: &JsonValue<'_>, depth: usize) -> Option<Json> {
         JsonValue::Object(entries) => Json::Object(object(entries, depth + 1)?),
         _ => return None,
     })
+}
+
+/// The object that a body of the usual size is, each key once.
+pub fn plain_object(body: &[u8]) -> Option<jiter::JsonObject<'_>> {
+    if body.len() > LARGE {
+        return None;
+    }
+    let JsonValue::Object(entries) = JsonValue::parse(body, false).ok()? else { return None };
+    keys_differ(&entries).then_some(entries)
 }
 
 fn keys_differ(entries: &[(std::borrow::Cow<'_, str>, JsonValue<'_>)]) -> bool {

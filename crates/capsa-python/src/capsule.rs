@@ -9,7 +9,6 @@ use capsa_core::decide::{Ask, decide};
 use capsa_core::definition::{Definition, Mode};
 use capsa_core::events::{Decided, Event, KeyFrom};
 use capsa_core::input::{check_contexts, flatten};
-use capsa_core::learned::Entry;
 use capsa_core::program::{Overrides, Program};
 use capsa_core::record::{Circumstances, record, stream_key};
 use capsa_core::rejected::{Refusal, Rejected};
@@ -28,6 +27,7 @@ use crate::events::{self, JournalEvent};
 use crate::host::Component;
 use crate::keyring::{self, Keyring, OpenedId};
 use crate::pace::Pace;
+use crate::post::Post;
 use crate::request::{check_key, json, log_lines, metrics, strategy_names, unknown_strategy_number};
 use crate::tally;
 
@@ -67,7 +67,13 @@ impl Capsule {
         self.stream_key
     }
 
-    fn ready(&self) -> (Arc<Program>, Arc<capsa_vm::Component>) {
+    /// Where it is.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The program in force, and the component.
+    pub(crate) fn ready(&self) -> (Arc<Program>, Arc<capsa_vm::Component>) {
         let inner = self.lock();
         (Arc::clone(inner.state.program()), Arc::clone(&inner.component))
     }
@@ -153,22 +159,28 @@ impl Capsule {
         Ok(decision.with_words(made.warnings, made.log))
     }
 
-    /// `None` where the capsule was changed in between.
-    fn mean_over(&self, program: &Arc<Program>, traffic: &[(String, u64)], now_ms: u64) -> Option<Vec<f64>> {
-        let mut mean = vec![0.0; program.total_options];
-        let mut total = 0.0;
-        for (key, count) in traffic {
-            let mut inner = self.lock();
-            if !Arc::ptr_eq(inner.state.program(), program) {
-                return None;
+    /// Has the guest value an outcome.
+    pub(crate) fn valued(
+        &self,
+        py: Python<'_>,
+        program: &Program,
+        component: &capsa_vm::Component,
+        fields: &Fields,
+        made: &[world::Made],
+    ) -> Result<(f64, Vec<(String, String)>), Raised> {
+        self.values.run(py, || {
+            let valued = component.reward(fields, made).map_err(|failed| failed.error)?;
+            let [low, high] = program.reward_range();
+            // A declared sum of weights may end a rounding error outside; anything more is a fault.
+            let slack = 1e-9 * (high - low);
+            if valued.reward < low - slack || valued.reward > high + slack {
+                return Err(Raised::BadAnswer(format!(
+                    "reward gave {}, outside reward_range {low} to {high}",
+                    valued.reward
+                )));
             }
-            for (mean, weight) in mean.iter_mut().zip(inner.state.weights(key, now_ms)) {
-                *mean += weight * *count as f64;
-            }
-            total += *count as f64;
-        }
-        mean.iter_mut().for_each(|mean| *mean /= total);
-        Some(mean)
+            Ok((valued.reward.clamp(low, high), log_lines(valued.log)))
+        })
     }
 }
 
@@ -372,19 +384,24 @@ impl Capsule {
         let (program, component) = self.ready();
         let made: Vec<world::Made> = decision.record.made(taken.map(ByName).as_ref());
         let fields: Fields = outcome.into_iter().map(|(name, value)| (name, Value::Number(value))).collect();
-        self.values.run(py, || {
-            let valued = component.reward(&fields, &made).map_err(|failed| failed.error)?;
-            let [low, high] = program.reward_range();
-            // A declared sum of weights may end a rounding error outside; anything more is a fault.
-            let slack = 1e-9 * (high - low);
-            if valued.reward < low - slack || valued.reward > high + slack {
-                return Err(Raised::BadAnswer(format!(
-                    "reward gave {}, outside reward_range {low} to {high}",
-                    valued.reward
-                )));
-            }
-            Ok((valued.reward.clamp(low, high), log_lines(valued.log)))
-        })
+        self.valued(py, &program, &component, &fields, &made)
+    }
+
+    /// As feedback by id with everything at once: read, opened and valued; `None` where it is not as most are.
+    fn read_post(&self, py: Python<'_>, body: &[u8], now_ms: u64) -> Option<Post> {
+        Post::read(self, py, body, now_ms)
+    }
+
+    /// Folds a post that was appended at a place, and answers it as JSON.
+    fn learn<'py>(
+        &self,
+        py: Python<'py>,
+        post: &Post,
+        payload: &[u8],
+        sequence: u64,
+        now_ms: u64,
+    ) -> Result<Bound<'py, PyBytes>, Raised> {
+        Ok(PyBytes::new(py, &post.learn(self, payload, sequence, now_ms)?))
     }
 
     #[pyo3(signature = (field, named, version=None))]
@@ -521,31 +538,7 @@ impl Capsule {
         after: Option<&str>,
         limit: usize,
     ) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        let rows = py.detach(|| {
-            let mut inner = self.lock();
-            let page: Vec<(String, Entry)> = (inner.state.learned().entries_after(after).take(limit))
-                .map(|(key, entry)| (key.to_owned(), entry.clone()))
-                .collect();
-            (page.into_iter())
-                .map(|(key, entry)| {
-                    let weights = inner.state.weights(&key, now_ms);
-                    let weights = by_strategy(inner.state.program(), &weights);
-                    let decisions = inner.state.tally().traffic.0.get(&key).copied().unwrap_or_default();
-                    (key, weights, decisions, entry.feedbacks, entry.updated_at_ms)
-                })
-                .collect::<Vec<_>>()
-        });
-        (rows.into_iter())
-            .map(|(key, weights, decisions, rewards, updated_at_ms)| {
-                let row = PyDict::new(py);
-                row.set_item("context_key", key)?;
-                row.set_item("weights", weights)?;
-                row.set_item("decisions", decisions)?;
-                row.set_item("rewards", rewards)?;
-                row.set_item("updated_at_ms", updated_at_ms)?;
-                Ok(row)
-            })
-            .collect()
+        self.context_rows(py, now_ms, after, limit)
     }
 
     fn counts<'py>(&self, py: Python<'py>, now_ms: u64) -> PyResult<Bound<'py, PyDict>> {
@@ -560,22 +553,7 @@ impl Capsule {
 
     /// The mean weight over contexts, by their traffic. Decisions go on meanwhile.
     fn mean_weights(&self, py: Python<'_>, now_ms: u64) -> BTreeMap<String, Vec<f64>> {
-        py.detach(|| {
-            loop {
-                let (program, mut traffic) = {
-                    let inner = self.lock();
-                    let traffic: Vec<(String, u64)> =
-                        inner.state.tally().traffic.0.iter().map(|(key, count)| (key.clone(), *count)).collect();
-                    (Arc::clone(inner.state.program()), traffic)
-                };
-                if traffic.is_empty() {
-                    traffic.push((String::new(), 1));
-                }
-                if let Some(mean) = self.mean_over(&program, &traffic, now_ms) {
-                    return by_strategy(&program, &mean);
-                }
-            }
-        })
+        py.detach(|| self.mean_by_strategy(now_ms))
     }
 
     fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
@@ -589,7 +567,7 @@ impl Capsule {
     }
 }
 
-fn by_strategy(program: &Program, values: &[f64]) -> BTreeMap<String, Vec<f64>> {
+pub(crate) fn by_strategy(program: &Program, values: &[f64]) -> BTreeMap<String, Vec<f64>> {
     (program.heads.iter())
         .map(|head| (head.name.clone(), values[head.offset..head.offset + head.size].to_vec()))
         .collect()

@@ -76,7 +76,18 @@ def _read(words: Sequence[str]) -> Namespace:
     parser = Parser(prog="capsa", description="Decisions that learn from feedback, in sandboxed capsules.")
     parser.add_argument("--version", action="version", version=f"capsa {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for concept in (_author, _demo, _store, _serve, _history, _audit, _copies, _upkeep, _irreversible, _doctor):
+    for concept in (
+        _author,
+        _demo,
+        _store,
+        _serve,
+        _history,
+        _audit,
+        _copies,
+        _upkeep,
+        _irreversible,
+        _doctor,
+    ):
         concept.add_commands(commands)
     if words and words[0] in ("-h", "--help", "--version"):
         # It prints, and ends the process.

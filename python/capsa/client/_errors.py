@@ -71,6 +71,9 @@ CLASSES: Final[dict[str, type[CapsaError]]] = {
     "internal": errors.HostFault,
 }
 
+#: Headers, where the same call in process has arguments.
+_ARGUMENTS: Final = {"Idempotency-Key": "/idempotencyKey", "If-Match": "/ifVersion"}
+
 #: Statuses after which the same request may go well.
 _PASSING: Final = frozenset({408, 425, 429, 502, 503, 504})
 
@@ -107,9 +110,10 @@ def exception(document: Mapping[str, Any]) -> CapsaError:
         error = class_(detail, problems=[_problem(part) for part in parts])
     else:
         first = parts[0] if parts else {}
+        pointer = _text(first.get("pointer"))
         error = class_(
             detail,
-            pointer=_text(first.get("pointer")),
+            pointer=pointer if pointer is None else _ARGUMENTS.get(pointer, pointer),
             value=_text(first.get("value")),
             remedy=_text(first.get("remedy")),
         )

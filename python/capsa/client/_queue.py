@@ -25,13 +25,15 @@ from capsa.errors import CapsaError
 #: Most feedbacks in one request, and their bytes: far below what a server takes.
 BATCH: Final = 500
 BATCH_BYTES: Final = 1024 * 1024
+#: Most requests at once, of those that cannot go in a batch.
+AT_ONCE: Final = 32
 #: Most bytes that wait.
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 #: Seconds until the first and at most between any two attempts; while the queue is flushed, less.
 FIRST_S: Final = 0.1
 LONGEST_S: Final = 10.0
 FLUSHING_S: Final = 0.2
-#: After so many faults of the server over one feedback, another one gets its turn.
+#: After so many faults of the server over one feedback it goes behind the others; and away, once these arrive.
 FAULTS: Final = 8
 
 #: Called with what was refused, by name as JSON spells it, and why.
@@ -46,12 +48,14 @@ class Entry(msgspec.Struct):
         body: The body of its request.
         key: Its idempotency key; without one it counts once by itself.
         faults: How often the server failed over it.
+        sent_before: How many had arrived when it had failed too often.
     """
 
     path: str
     body: bytes
     key: str | None
     faults: int = 0
+    sent_before: int | None = None
 
 
 class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +72,22 @@ class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
     sent: int
     dropped: int
     refused: int
+
+
+class _Outcome(msgspec.Struct):
+    """What became of one feedback: it arrived where there is no error.
+
+    Attributes:
+        error: What went wrong.
+        retry_after_s: How long the server asked us to wait.
+        keep: Whether it may go well later.
+        whole: Whether a batch was refused, and nothing is known of its items.
+    """
+
+    error: CapsaError | None
+    retry_after_s: float | None = None
+    keep: bool = True
+    whole: bool = False
 
 
 class Send(Protocol):
@@ -216,6 +236,41 @@ class FeedbackQueue:
     async def _attempt(self, path: str, lane: _Lane) -> float | None:
         """Sends the first of a lane; gives the pause after which to go on, ``None`` for at once."""
         entries = _first(lane)
+        free = [entry for entry in entries if entry.key is None]
+        requests = [[entry] for entry in entries if entry.key is not None] + ([free] if free else [])
+        told = await asyncio.gather(*(self._request(path, request) for request in requests))
+        outcomes = {id(entry): outcome for pairs in told for entry, outcome in pairs}
+        kept: list[Entry] = []
+        last: list[Entry] = []
+        trouble: _Outcome | None = None
+        for entry in entries:
+            outcome = outcomes[id(entry)]
+            lane.popleft()
+            self._waiting -= 1
+            self._bytes -= len(entry.body)
+            if outcome.error is None:
+                self._sent += 1
+            elif outcome.keep and (entry.faults < FAULTS or not self._takes_others(entry)):
+                # What the server fails over lets the others go first.
+                (kept if entry.faults < FAULTS else last).append(entry)
+                trouble = outcome
+            else:
+                self._refuse(entry, outcome.error)
+        lane.extendleft(reversed(kept))
+        lane.extend(last)
+        self._waiting += len(kept) + len(last)
+        self._bytes += sum(len(entry.body) for entry in kept + last)
+        # One of a batch may be at fault: each by itself tells which.
+        together = any(outcome.whole for outcome in outcomes.values())
+        lane.alone = len(kept) if together else max(0, lane.alone - len(entries) + len(kept))
+        self._unreachable = trouble is not None and isinstance(trouble.error, Unreachable)
+        if trouble is not None and trouble.error is not None:
+            return self._failed(trouble.error, trouble.retry_after_s)
+        self._failures = 0
+        return None
+
+    async def _request(self, path: str, entries: list[Entry]) -> list[tuple[Entry, _Outcome]]:
+        """Sends one or several in one request; what became of each."""
         alone = len(entries) == 1
         try:
             if alone:
@@ -224,54 +279,29 @@ class FeedbackQueue:
                 body = b'{"events":[' + b",".join(entry.body for entry in entries) + b"]}"
                 reply = await self._send(f"{path}/feedback/batch", body, None)
             document = reply.document()
-            answers = [document] if alone else _results(reply, document, len(entries))
+            if not alone and reply.status == 200:
+                answers = _results(document, len(entries))
+                return [
+                    (
+                        entry,
+                        _judged(entry, int(answer["status"]) if is_problem(answer) else 200, answer, reply),
+                    )
+                    for entry, answer in zip(entries, answers, strict=True)
+                ]
         except Unreachable as error:
-            self._unreachable = True
-            return self._failed(error, None)
-        self._unreachable = False
-        if answers is None:
-            refusal = reply.refusal(document)
-            if _passes(reply.status, document) and reply.status != 500:
-                return self._failed(refusal, reply.retry_after_s)
-            # One of them may be at fault: each by itself tells which.
-            lane.alone = len(entries)
-            return None if reply.status < 500 else self._failed(refusal, None)
-        return self._settle(lane, entries, answers, reply)
+            return [(entry, _Outcome(error)) for entry in entries]
+        if alone:
+            return [(entries[0], _judged(entries[0], reply.status, document, reply))]
+        refused = _Outcome(reply.refusal(document), reply.retry_after_s)
+        if reply.status == 500 or not _passes(reply.status, document):
+            refused.whole = True
+        return [(entry, refused) for entry in entries]
 
-    def _settle(self, lane: _Lane, entries: list[Entry], answers: list[Any], reply: Reply) -> float | None:
-        """Takes what was answered out of the lane; what was not taken stays in front."""
-        kept: list[Entry] = []
-        trouble: CapsaError | None = None
-        for entry, answer in zip(entries, answers, strict=True):
-            lane.popleft()
-            self._waiting -= 1
-            self._bytes -= len(entry.body)
-            status = (
-                reply.status
-                if len(entries) == 1
-                else int(answer.get("status", 0))
-                if is_problem(answer)
-                else 200
-            )
-            if status == 200 and not is_problem(answer):
-                self._sent += 1
-                continue
-            error = reply.refusal(answer)
-            entry.faults += status == 500
-            if _passes(status, answer) and entry.faults < FAULTS:
-                kept.append(entry)
-                trouble = error
-            else:
-                self._refuse(entry, error)
-        for entry in reversed(kept):
-            lane.appendleft(entry)
-            self._waiting += 1
-            self._bytes += len(entry.body)
-        lane.alone = max(0, lane.alone - len(entries) + len(kept))
-        if trouble is not None:
-            return self._failed(trouble, reply.retry_after_s)
-        self._failures = 0
-        return None
+    def _takes_others(self, entry: Entry) -> bool:
+        """Whether the server took other feedback since it failed over this one: otherwise it fails over all."""
+        if entry.sent_before is None:
+            entry.sent_before = self._sent
+        return self._sent > entry.sent_before
 
     def _failed(self, error: CapsaError, retry_after_s: float | None) -> float:
         self._failures += 1
@@ -293,31 +323,38 @@ class FeedbackQueue:
 
 
 def _first(lane: _Lane) -> list[Entry]:
-    """What can be sent in one request from the front of a lane: one, or several that need no key."""
-    if lane.alone > 0 or lane[0].key is not None:
+    """What is sent at once from the front of a lane: one, or a batch and beside it those that need requests of their own."""
+    if lane.alone > 0:
         return [lane[0]]
     entries: list[Entry] = []
-    size = 0
+    size = keyed = 0
     for entry in lane:
         size += len(entry.body) + 1
-        if entry.key is not None or len(entries) == BATCH or (entries and size > BATCH_BYTES):
+        keyed += entry.key is not None
+        if len(entries) == BATCH or keyed > AT_ONCE or (entries and size > BATCH_BYTES):
             break
         entries.append(entry)
     return entries
 
 
-def _results(reply: Reply, document: Any, count: int) -> list[Any] | None:
-    """The answers of a batch; ``None`` where it was refused as a whole.
+def _results(document: Any, count: int) -> list[Any]:
+    """The answers of a batch.
 
     Raises:
         Unreachable: This is no answer of a Capsa server.
     """
-    if reply.status != 200:
-        return None
     results = document.get("results") if isinstance(document, dict) else None
     if not isinstance(results, list) or len(results) != count:
         raise Unreachable("the answer to a batch is none of a Capsa server")
     return results
+
+
+def _judged(entry: Entry, status: int, answer: Any, reply: Reply) -> _Outcome:
+    """What an answer means for one feedback."""
+    if status == 200 and not is_problem(answer):
+        return _Outcome(None)
+    entry.faults += status == 500
+    return _Outcome(reply.refusal(answer), reply.retry_after_s, keep=_passes(status, answer))
 
 
 def _passes(status: int, document: Any) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import ctypes
+import math
 import os
 import threading
 import time
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 #: Seconds beyond a call's own deadline, should the thread not even come to look at the clock.
 _GRACE_S: Final = 0.1
+#: Seconds between two looks whether the thread is still there.
+_LOOK_S: Final = 1.0
 #: Seconds that the end of the process waits for what is still to be sent.
 _AT_EXIT_S: Final = 5.0
 
@@ -65,16 +68,9 @@ class Worker:
         running = self._begun()
         if threading.current_thread() is running.thread:
             raise RuntimeError("on_refused must not wait for its client")
-        future = asyncio.run_coroutine_threadsafe(call(running.client), running.loop)
+        future = running.submit(call(running.client))
         try:
-            return future.result(None if timeout is None else timeout + _GRACE_S)
-        except concurrent.futures.TimeoutError:
-            if future.done():
-                # The call's own, not of this wait.
-                raise
-            if not abandon:
-                future.cancel()
-            raise Unreachable(f"the client's thread did not answer within {timeout:g} s") from None
+            return running.result(future, timeout)
         except BaseException:
             if not abandon:
                 future.cancel()
@@ -110,7 +106,7 @@ class Worker:
             return running
         with self._lock:
             if self._closed:
-                raise StoreClosed("this client was closed", remedy="make a new one")
+                raise _closed()
             if self._running is None:
                 try:
                     self._running = _Running(self._make())
@@ -136,16 +132,48 @@ class _Running:
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()
-            rest = asyncio.all_tasks(self.loop)
-            for task in rest:
-                task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+            while rest := asyncio.all_tasks(self.loop):
+                for task in rest:
+                    task.cancel()
+                self.loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
         finally:
             self.loop.close()
 
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Begins a call.
+
+        Raises:
+            StoreClosed: The thread has ended.
+        """
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        except RuntimeError:
+            # Closed by another thread, or at the end of the process.
+            coroutine.close()
+            raise _closed() from None
+
+    def result(self, future: concurrent.futures.Future[T], timeout: float | None) -> T:
+        """What a call answers.
+
+        Raises:
+            Unreachable: The thread did not get to it in time.
+            StoreClosed: The thread has ended.
+        """
+        ends = math.inf if timeout is None else time.monotonic() + timeout + _GRACE_S
+        while True:
+            try:
+                return future.result(max(0.0, min(ends - time.monotonic(), _LOOK_S)))
+            except concurrent.futures.CancelledError:
+                raise _closed() from None
+            except concurrent.futures.TimeoutError:
+                if not self.thread.is_alive():
+                    raise _closed() from None
+                if time.monotonic() >= ends:
+                    raise Unreachable(f"the client's thread did not answer within {timeout:g} s") from None
+
     def begin_to_close(self, timeout: float) -> concurrent.futures.Future[int]:
         """Begins to send what waits."""
-        return asyncio.run_coroutine_threadsafe(self.client.close(timeout), self.loop)
+        return self.submit(self.client.close(timeout))
 
     def end(self, closing: concurrent.futures.Future[int], timeout: float) -> int:
         """Ends the thread once that is done."""
@@ -160,6 +188,10 @@ class _Running:
     def close(self, timeout: float) -> int:
         """Both."""
         return self.end(self.begin_to_close(timeout), timeout)
+
+
+def _closed() -> StoreClosed:
+    return StoreClosed("this client was closed", remedy="make a new one")
 
 
 _WORKERS: Final[weakref.WeakSet[Worker]] = weakref.WeakSet()

@@ -154,6 +154,11 @@ class Transport:
         except TimeoutError:
             waited = max(deadline - begun, 0.0)
             raise Unreachable(f"no answer from {self.where.shown} within {waited:.3g} s") from None
+        except RuntimeError:
+            # The session was closed meanwhile, by another thread or at the end of the process.
+            if self.closed:
+                raise _closed() from None
+            raise
         except (aiohttp.ClientError, OSError, http_exceptions.HttpProcessingError, ValueError) as error:
             # Not as the cause: what aiohttp raises refers to the headers of the request, with the key.
             raise Unreachable(f"no answer from {self.where.shown}: {_said(error)}") from None
@@ -189,7 +194,7 @@ class Transport:
 
     def _open(self) -> ClientSession:
         if self.closed:
-            raise StoreClosed("this client was closed", remedy="make a new one")
+            raise _closed()
         loop = asyncio.get_running_loop()
         if self._session is None:
             self._loop = loop
@@ -226,6 +231,10 @@ class Transport:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+def _closed() -> StoreClosed:
+    return StoreClosed("this client was closed", remedy="make a new one")
 
 
 async def _note_kept(session: ClientSession, context: SimpleNamespace, params: Any) -> None:

@@ -128,6 +128,33 @@ class InstallResult(msgspec.Struct, frozen=True, kw_only=True):
     changes: list[str]
 
 
+def answered(told: bytes) -> Feedback:
+    """An answer that was given as JSON, by `Capsule.learn`."""
+    read = msgspec.json.decode(told)
+    parts = read.get("decisions", [read])
+    return Feedback(
+        decision_id=read["decisionId"],
+        status=read["status"],
+        reward=read["reward"],
+        parts=read["parts"],
+        missing=read["missing"],
+        context_key=read["contextKey"],
+        decisions=[
+            StrategyFeedback(
+                strategy_id=part["strategyId"],
+                strategy=part["strategy"],
+                option=part["option"],
+                option_name=part["optionName"],
+                before=part["before"],
+                after=part["after"],
+            )
+            for part in parts
+        ],
+        learner_version=read["learnerVersion"],
+        sequence=read["sequence"],
+    )
+
+
 def credited(
     state: CapsuleState,
     made: Mapping[str, str],

@@ -275,6 +275,16 @@ class AsyncCapsule:
         await self._disk.durable()
         return answer
 
+    async def feedback_body(self, body: bytes) -> bytes | None:
+        """As `feedback`, of a JSON body with ``decisionId`` and everything at once, answered as JSON.
+
+        ``None`` where it has to be read the long way; nothing has changed then.
+        """
+        answer = self._capsule._feedback_body(body)
+        if answer is not None:
+            await self._disk.durable()
+        return answer
+
     async def decide_batch(self, requests: Iterable[Mapping[str, Any]]) -> list[Decision | CapsaError]:
         """See `Capsule.decide_batch`."""
         return await asyncio.to_thread(self._capsule.decide_batch, requests)

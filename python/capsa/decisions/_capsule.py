@@ -293,6 +293,31 @@ class Capsule:
                     row.answer = answer
                 return answer
 
+    def _feedback_body(self, body: bytes) -> bytes | None:
+        """As `_feedback`, of the body of a request as most are, answered as JSON.
+
+        ``None`` where it has to be done the long way; nothing has changed then.
+        """
+        store, tenant = self._store, self._place[0]
+        state = self._state()
+        native, epoch, now_ms = state.native, state.epoch, store._now_ms()
+        post = native.read_post(body, now_ms)
+        if post is None or post.decided_ms <= state.purged_ms:
+            return None
+        if not max(state.since + 1, store._journal.first(tenant)) <= post.decided_at:
+            return None
+        if post.log:
+            self._write_log(post.log)
+        payload, nonce = post.payload, post.nonce
+        with store._lock:
+            row = store._ledger.row(tenant, nonce, native)
+            if row.posts or row.erased or state.epoch != epoch:
+                return None
+            event = store._append(self._place, "outcome_received", now_ms, payload, once=(nonce,))
+            answer = native.learn(post, payload, event.sequence, now_ms)
+            row.learned(post, event.sequence, answer)
+        return answer
+
     def _explicit(
         self,
         strategy: str | int | None,

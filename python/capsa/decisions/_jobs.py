@@ -244,10 +244,12 @@ def create(store: Store, tenant: str, job: str, now_ms: int, said: Mapping[str, 
         now_ms: When.
         said: What the event of a new job says of it: ``description`` and ``metadata``, where given.
     """
-    if tenant not in store._fold.tenants:
+    if tenant not in store._journal.streams():
         payload = cbor2.dumps({"kind": "tenant", "name": tenant}, canonical=True)
         store._record((tenant, "", ""), "created", now_ms, payload)
-    if job not in store._fold.tenants[tenant].jobs:
+    found = store._fold.tenants.get(tenant)
+    if found is None or job not in found.jobs:
+        # After a purge it makes the tenant, too.
         payload = cbor2.dumps({"kind": "job", "name": job} | dict(said), canonical=True)
         store._record((tenant, job, ""), "created", now_ms, payload)
 

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from capsa.decisions._answers import answered
+
 if TYPE_CHECKING:
     from capsa._native import Capsule as NativeCapsule
+    from capsa._native import Post
     from capsa.decisions._answers import Feedback
     from capsa.journal import Event, Journal
 
@@ -50,6 +53,7 @@ class Row(msgspec.Struct, gc=False):
         erased: Whether something of it was erased: it is forgotten.
         answer: What the last recorded post was answered, if that is at hand.
         outcome: The last recorded post.
+        unread: The first post and the answer to it, where nobody has looked at the row since.
     """
 
     posts: int = 0
@@ -62,6 +66,24 @@ class Row(msgspec.Struct, gc=False):
     erased: bool = False
     answer: Feedback | None = None
     outcome: Mapping[str, Any] | None = None
+    unread: tuple[Post, bytes] | None = None
+
+    def learned(self, post: Post, sequence: int, answer: bytes) -> None:
+        """Takes the first post, whole. What it says is read when somebody asks."""
+        self.unread = post, answer
+        self.done = True
+        self.last = self.posted = sequence
+        self.posts += 1
+
+    def read(self) -> None:
+        """Reads what was taken unread."""
+        if self.unread is None:
+            return
+        (post, answer), self.unread = self.unread, None
+        self.received(post.fields(), self.posted)
+        self.answer = answered(answer)
+        # It was counted when it was taken.
+        self.posts -= 1
 
     def received(self, outcome: Mapping[str, Any], sequence: int) -> None:
         """Adds what one recorded post brought."""
@@ -113,6 +135,7 @@ class Ledger:
                 self._shrink()
         else:
             self._rows.move_to_end(place)
+            row.read()
         return row
 
     def forget(self, stream: str) -> None:

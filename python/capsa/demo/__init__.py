@@ -67,7 +67,7 @@ def run(out_dir: Path, seeds: int, echo: Callable[[str], None], *, in_process: b
     _say(echo, _text.opening(table, seeds))
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder) / "demo"
-        found = (_in_process if in_process else _over_http)(where, table, seeds, echo)
+        found = (_in_process if in_process else _behind_a_server)(where, table, seeds, echo)
     picture = out_dir / PICTURE
     draw(picture, found.drawn)
     for setup in SETUPS:
@@ -110,7 +110,7 @@ def _in_process(where: Path, table: list[Prompt], seeds: int, echo: Callable[[st
     return _Found(experiments, drawn, classic(), restarted, None)
 
 
-def _over_http(where: Path, table: list[Prompt], seeds: int, echo: Callable[[str], None]) -> _Found:
+def _behind_a_server(where: Path, table: list[Prompt], seeds: int, echo: Callable[[str], None]) -> _Found:
     with ended_by_signals(), Served(where) as served:
         _say(echo, _text.over_http(served.url))
         with OverHttp(served, echo) as over:

@@ -41,7 +41,7 @@ async def metrics(call: Call) -> Answer:
     call.query()
     service = call.service
     store = service.store.sync if service.ready else None
-    names = service.access.has_key(call.request.headers)
+    names = service.access.lets_pass(call.request.headers)
     async with service.slow():
         text = await asyncio.to_thread(exposition, service.meter, store, names=names)
     return Answer(text, media=CONTENT_TYPE_LATEST)

@@ -124,13 +124,14 @@ async def feedback(call: Call) -> Answer:
     """Takes what came of a decision; it is on disk when this answers."""
     call.query()
     capsule = call.capsule()
-    posted = await call.body(FeedbackPost)
-    arguments = posted.arguments()
     await call.service.breathe()
     key = call.request.headers.get("Idempotency-Key")
-    if key is not None:
-        arguments["idempotency_key"] = key
-    return Answer(feedback_json(await capsule.feedback(**arguments)))
+    if key is None and not call.is_cbor:
+        answer = await capsule.feedback_body(await call.raw())
+        if answer is not None:
+            return Answer(answer)
+    posted = await call.body(FeedbackPost)
+    return Answer(feedback_json(await capsule.feedback(**posted.arguments(), idempotency_key=key)))
 
 
 async def feedback_batch(call: Call) -> Answer:

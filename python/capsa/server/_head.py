@@ -19,6 +19,7 @@ _ONCE: Final = frozenset(
         b"host",
         b"idempotency-key",
         b"if-match",
+        b"origin",
         b"x-request-id",
     }
 )

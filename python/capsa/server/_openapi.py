@@ -11,7 +11,8 @@ from capsa import __version__
 from capsa.decisions._learning import to_camel
 from capsa.server._problems import KINDS
 from capsa.server._router import Route
-from capsa.server._shapes import Learning, Problem, Spec
+from capsa.server._shapes import Learning, Problem
+from capsa.server._spec import Spec
 from capsa.wire import CBOR, JSON
 
 _REF: Final = "#/components/schemas/{name}"
@@ -58,15 +59,7 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
         "dependentRequired": {"valid": ["strategies"], "algorithm": ["options"], "baseline": ["options"]},
     },
     "FeedbackPost": {
-        "anyOf": [
-            {"required": ["decisionId"]},
-            {
-                "required": ["option", "reward", "contextKey"],
-                "properties": {
-                    name: {"not": {"type": "null"}} for name in ("option", "reward", "contextKey")
-                },
-            },
-        ]
+        "anyOf": [{"required": ["decisionId"]}, {"required": ["option", "reward", "contextKey"]}]
     },
     "LearningChange": {"not": {"required": ["rails", "safety"]}},
 }
@@ -207,7 +200,7 @@ def _operation(route: Route, schemas: dict[int, Any]) -> dict[str, Any]:
         content = {"schema": schemas[id(route.body)], "example": _EXAMPLES[route.name]}
         told["requestBody"] = {
             "required": True,
-            "description": f"Read as JSON under every content type but `{CBOR}`.",
+            "description": f"Read as JSON under every content type but `{CBOR}`, which is read without tags.",
             "content": {JSON: content, CBOR: content},
         }
     if route.public:

@@ -316,15 +316,16 @@ def document(error: CapsaError, request_id: str) -> dict[str, Any]:
         "title": kind.title,
         "status": kind.status,
         # What a fault of ours says is for the log: it may name files and folders.
-        "detail": kind.meaning if name == "internal" else error.detail,
+        "detail": kind.meaning if name in _OURS else error.detail,
     }
-    listed = [] if name == "internal" else _errors(error)
+    listed = [] if name in _OURS else _errors(error)
     if listed:
         told["errors"] = listed
     told["requestId"] = request_id
     return told
 
 
+_OURS: Final = ("internal", "store-unwritable")
 #: What is an argument in Python and a header in HTTP.
 _HEADERS: Final = {"/ifVersion": "If-Match", "/idempotencyKey": "Idempotency-Key"}
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at all connections.
 _LOOK_S: Final = 1.0
+#: Seconds between two looks at a connection that is about to end.
+_DRAIN_LOOK_S: Final = 0.02
 
 
 def _turned_away() -> bytes:
@@ -58,6 +60,12 @@ class Server(web.Server):
     def __call__(self) -> RequestHandler:
         """Makes the protocol of a new connection."""
         return Connection(self, self._settings)
+
+    def pre_shutdown(self) -> None:
+        """Ends the connections that nothing is asked on. The others are answered first, and end with that."""
+        for connection in self.connections:
+            if not cast(Connection, connection).busy:
+                connection.close()
 
     async def watch(self) -> None:
         """Ends connections that keep the server waiting; runs until it is cancelled."""
@@ -113,6 +121,24 @@ class Connection(RequestHandler):
             self._waited_since = None
         elif self._waited_since is None and self._current_request is None and not self._messages:
             self._waited_since = self._loop.time()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered, or waits for its turn."""
+        return self._current_request is not None or bool(self._messages)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Ends the connection once what was asked is answered, or the time is over.
+
+        aiohttp throws away what still arrives as soon as it begins with this: so it begins late.
+        """
+        end = self._loop.time() + (timeout or 0.0)
+        while self.busy and self._loop.time() < end:
+            await asyncio.sleep(_DRAIN_LOOK_S)
+        transport = self.transport
+        if transport is not None and self.busy:
+            transport.abort()
+        await super().shutdown(_DRAIN_LOOK_S)
 
     def look(self, now: float) -> None:
         """Ends the connection where the other side keeps the server waiting for too long."""

@@ -213,7 +213,7 @@ class Service:
             headers["Retry-After"] = str(kind.retry_after_s)
         if kind.status == 401:
             _log.warning("%s: no valid key from %s for %s", request_id, _peer(request), _place(request))
-        elif kind.status >= 500 and not logged and kind.status != 503:
+        elif kind.status >= 500 and not logged and not isinstance(error, Refused | Overloaded):
             _log.error("%s: %s: %s", request_id, type(error).__name__, error)
         return kind.status, _PROBLEM, headers, encode(_problems.document(error, request_id))
 
@@ -222,7 +222,7 @@ class Service:
         name, said = "malformed-request", "this is no request that HTTP/1.1 allows"
         if isinstance(error, http_exceptions.LineTooLong) or "too many headers" in str(error).lower():
             name, said = "header-too-large", "the head of the request is too large"
-        elif not isinstance(error, http_exceptions.HttpProcessingError):
+        elif not isinstance(error, http_exceptions.HttpProcessingError | ConnectionError):
             _log.error("an answer failed", exc_info=error)
             name, said = "internal", ""
         request_id = self._next_id()

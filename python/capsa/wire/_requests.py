@@ -14,7 +14,6 @@ from capsa.errors import InvalidField, UnknownField, shown
 OptionRef = str | Annotated[int, Meta(ge=0)]
 OptionList = Annotated[list[OptionRef], Meta(min_length=1)]
 ContextKey = Annotated[str, Meta(min_length=1, max_length=256)]
-Options = Annotated[list[OptionRef], Meta(min_length=1)]
 # A schema of the OpenAPI document; whether a guest can be given it, the domain checks.
 Input = Annotated[
     dict[str, Any],
@@ -45,7 +44,7 @@ class Decide(Struct, forbid_unknown_fields=True, rename="camel", omit_defaults=T
 
     input: Input | None = None
     context_key: ContextKey | None = None
-    options: Options | Annotated[dict[str, Options], Meta(min_length=1)] | None = None
+    options: OptionList | Annotated[dict[str, OptionList], Meta(min_length=1)] | None = None
     current: OptionRef | dict[str, OptionRef] | None = None
     subject: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
 
@@ -97,16 +96,14 @@ class FeedbackPost(Struct, forbid_unknown_fields=True, rename="camel", omit_defa
             raise InvalidField(
                 "the strategy is named twice", pointer="/strategyId", remedy="send strategyId or strategy"
             )
-        for name, value in (
-            ("outcome", self.outcome),
-            ("reward", self.reward),
-            ("strategy", strategies[0] if strategies else None),
-            ("option", self.option),
-            ("context_key", self.context_key),
-        ):
-            if value is not None:
-                given[name] = value
-        return given
+        named = {
+            "outcome": self.outcome,
+            "reward": self.reward,
+            "strategy": strategies[0] if strategies else None,
+            "option": self.option,
+            "context_key": self.context_key,
+        }
+        return given | {name: value for name, value in named.items() if value is not None}
 
 
 class FeedbackBatch(Struct, forbid_unknown_fields=True):

@@ -109,9 +109,9 @@ def _nested(depth: int, leaf: str = "1") -> str:
 _ZIPPED: Final = gzip.compress(b" " * 10_000_000 + _OK.encode())
 
 
-def _coded(name: str, *codings: bytes, body: Body = _ZIPPED, flaw: str | None = None) -> Attack:
+def _coded(name: str, *codings: bytes, body: Body = _ZIPPED) -> Attack:
     lines = tuple(b"Content-Encoding: " + coding for coding in codings)
-    return Attack("bombs", f"coding {name}", post("decide", body, *lines), 415, "unsupported-type", flaw)
+    return Attack("bombs", f"coding {name}", post("decide", body, *lines), 415, "unsupported-type")
 
 
 _BOMBS: Final = (
@@ -247,44 +247,45 @@ _ENCODINGS: Final = tuple(
 
 def _number(text: str) -> tuple[Attack, ...]:
     shown = text[:12]
-    # What JSON's grammar has and a float has not is found where it is looked at.
-    refused = _INVALID if text[-1].isdigit() and text[0] in "-1" else _MALFORMED
     return (
         Attack(
-            "numbers", f"{shown} as input", post("decide", f'{{"input":{{"task_type":{text}}}}}'), *refused
+            "numbers", f"{shown} as input", post("decide", f'{{"input":{{"task_type":{text}}}}}'), *_MALFORMED
         ),
         Attack(
-            "numbers", f"{shown} as undeclared input", post("decide", f'{{"input":{{"x":{text}}}}}'), *refused
+            "numbers",
+            f"{shown} as undeclared input",
+            post("decide", f'{{"input":{{"x":{text}}}}}'),
+            *_MALFORMED,
         ),
         Attack(
             "numbers",
             f"{shown} as reward",
             post("feedback", with_id(f'{{"decisionId":"ID","reward":{text}}}')),
-            *refused,
+            *_MALFORMED,
         ),
         Attack(
             "numbers",
             f"{shown} as metric",
             post("feedback", with_id(f'{{"decisionId":"ID","outcome":{{"quality":{text}}}}}')),
-            *refused,
+            *_MALFORMED,
         ),
         Attack(
             "numbers",
             f"{shown} as explicit reward",
             post("feedback", f'{{"strategyId":0,"option":1,"reward":{text},"contextKey":"x"}}'),
-            *refused,
+            *_MALFORMED,
         ),
         Attack(
             "numbers",
             f"{shown} as setting",
             call("PUT", f"{ROUTER}/learning", f'{{"rails":{{"minExploration":{text}}}}}'),
-            *refused,
+            *_MALFORMED,
         ),
         Attack(
             "numbers",
             f"{shown} in metadata",
             call("POST", "/tenants/default/jobs", f'{{"id":"x","metadata":{{"a":{text}}}}}'),
-            *refused,
+            *_MALFORMED,
         ),
     )
 

@@ -136,9 +136,8 @@ def _asked(
     body: Body,
     kind: str = "invalid-field",
     status: int = 400,
-    flaw: str | None = None,
 ) -> Attack:
-    return Attack("values", f"{action}: {name}", post(action, body), status, kind, flaw)
+    return Attack("values", f"{action}: {name}", post(action, body), status, kind)
 
 
 def _fed(name: str, rest: str, kind: str = "invalid-field", status: int = 400) -> Attack:
@@ -162,7 +161,6 @@ _VALUES: Final = (
         "options of no strategy",
         "decide",
         '{"options":{}}',
-        flaw="H16: nothing allowed is everything allowed",
     ),
     _asked("no option of a strategy", "decide", '{"options":{"choice":[]}}'),
     _asked("current that is none", "decide", '{"current":9}', "unknown-option"),
@@ -219,7 +217,6 @@ _SETTINGS: Final = tuple(
         call(method, f"{ROUTER}/learning", body),
         status,
         kind,
-        "H17: compared without the type" if method == "PUT" and 'freeze":0' in body else None,
     )
     for method in ("PUT", "PATCH")
     for body, status, kind in (

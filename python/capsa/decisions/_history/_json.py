@@ -32,7 +32,8 @@ def _json_field(name: str, value: Any) -> Any:
         return _learning.to_camel(value)
     if name == "algorithm":
         return _algorithm_json(value)
-    if name == "detail":
+    if name == "detail" and isinstance(value, Mapping):
+        # Of an event of the audit log; of a fault it is a sentence.
         return _detail_json(value)
     if name == "suggested" and value is not None:
         return {**to_json(value), "reason": _learning.to_camel(value["reason"])}
