@@ -9,6 +9,8 @@ router.feedback(decision.id, reward=1.0)
 ```
 """
 
+from typing import TYPE_CHECKING, Any
+
 from capsa import errors
 from capsa._native import Decision, __version__
 from capsa.decisions import (
@@ -40,12 +42,17 @@ from capsa.decisions import open_store as open
 from capsa.errors import *  # noqa: F403 - every error is part of the API
 from capsa.errors import CapsaError
 
+if TYPE_CHECKING:
+    from capsa.client import AsyncClient, Client, Unauthorized, Unreachable
+
 __all__ = [
     "AsyncCapsule",
+    "AsyncClient",
     "AsyncStore",
     "AuditRecord",
     "CapsaError",
     "Capsule",
+    "Client",
     "ContextMemory",
     "Decision",
     "DecisionRecord",
@@ -65,8 +72,21 @@ __all__ = [
     "Story",
     "Tenant",
     "TenantInfo",
+    "Unauthorized",
+    "Unreachable",
     "Upkeep",
     "__version__",
     "errors",
     "open",
 ]
+
+#: What is loaded when it is asked for: it needs aiohttp, which who works in process does not.
+_OF_CLIENT = frozenset({"AsyncClient", "Client", "Unauthorized", "Unreachable"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OF_CLIENT:
+        from capsa import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module 'capsa' has no attribute {name!r}")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,30 +96,33 @@ def _played(
         # The newcomer's `python3` is the one that these tests run with; `no_proxy` as on a machine of one's own.
         "PATH": f"{folder}/bin:{kept['PATH']}",
         "WHEEL": str(wheel),
-        "PORT": str(_free_port()),
         "no_proxy": "localhost",
         **more,
     }
     (folder / "bin").mkdir()
     (folder / "bin" / "python3").symlink_to(python / f"python3.{sys.version_info.minor}")
     started = time.monotonic()
-    done = subprocess.run(
-        ["bash", str(SCRIPT)],
-        check=False,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=110,
-    )
+    # pip takes its time: a port that is only looked up would be somebody else's by then.
+    with _kept_port() as port:
+        done = subprocess.run(
+            ["bash", str(SCRIPT)],
+            check=False,
+            cwd=folder,
+            env={**environment, "PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=110,
+        )
     return done, time.monotonic() - started
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+@contextmanager
+def _kept_port() -> Iterator[int]:
+    """A port that the system gives to nobody else meanwhile: it is bound, but with leave to share, and not listened to."""
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        yield keeper.getsockname()[1]
 
 
 def _libraries(folder: Path) -> Path:

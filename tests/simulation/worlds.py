@@ -216,6 +216,17 @@ class DiskWorld:
         writer._commit = commit_when_waited_for
         for name in ("run", "flush", "wait", "close"):
             setattr(writer, name, waiting(getattr(writer, name)))
+        when_durable = writer.when_durable
+
+        def telling(tell: Callable[[Any], object]) -> None:
+            def told(failure: Any) -> None:
+                writes.clear()
+                tell(failure)
+
+            writes.set()
+            when_durable(told)
+
+        writer.when_durable = telling
 
     def _watch(self, journal: SqliteJournal) -> None:
         def point(where: str) -> None:

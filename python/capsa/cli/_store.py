@@ -23,7 +23,7 @@ from capsa.cli._arguments import options as read_options
 from capsa.cli._output import Answer, named, short_hash, short_time, table
 from capsa.cli._usage import Commands, add_command, nearest
 from capsa.decisions._history import to_json
-from capsa.errors import NotAStore, UnknownCapsule
+from capsa.errors import NotAStore, UnknownCapsule, UnknownJob, UnknownTenant
 from capsa.journal import Inspection, inspect
 
 if TYPE_CHECKING:
@@ -168,14 +168,14 @@ def opened_capsule(chosen: argparse.Namespace) -> Iterator[Capsule]:
 
     Raises:
         NotAStore: There is no store.
-        UnknownCapsule: There is no capsule of this name; says which there are.
+        NotFound: There is no such tenant, job or capsule; says which capsules there are.
     """
     with open_existing(chosen.store) as store:
         job = store.tenant(chosen.tenant).job(chosen.job)
         try:
             capsule = job.capsule(chosen.capsule)
-        except UnknownCapsule as error:
-            raise UnknownCapsule(
+        except (UnknownTenant, UnknownJob, UnknownCapsule) as error:
+            raise type(error)(
                 error.detail, value=error.value, remedy=_which(chosen, job.capsules())
             ) from None
         yield capsule

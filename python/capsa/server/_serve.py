@@ -30,6 +30,8 @@ _log = logging.getLogger("capsa.server")
 
 #: The port of the nearest system, so that its clients find us.
 PORT: Final = 8787
+#: Seconds in which what was sent before the end is read.
+_SETTLE_S: Final = 0.1
 #: Files that the process holds besides connections.
 _OTHER_FILES: Final = 256
 
@@ -153,8 +155,8 @@ async def _serve(settings: Settings, access: Access, listening: Callable[[str], 
         if settings.unix_socket is not None:
             with contextlib.suppress(OSError):
                 settings.unix_socket.unlink()
-        # What was accepted and not yet read is still answered, with its connection's end.
-        await asyncio.sleep(0)
+        # What has reached us and was not yet read is still answered, with its connection's end.
+        await asyncio.sleep(_SETTLE_S)
         server.pre_shutdown()
         await server.shutdown(_limits.DRAIN_S)
         watching.cancel()

@@ -150,7 +150,7 @@ class Service:
         """Answers one request."""
         begun = time.perf_counter()
         request_id = self._request_id(request)
-        close = self.stopping
+        close = False
         route: Route | None = None
         try:
             check_head(request)
@@ -179,7 +179,7 @@ class Service:
         told = {"Content-Type": media, "X-Request-Id": request_id}
         if headers:
             told.update(headers)
-        response = Written(request, status, told, body, close=close)
+        response = Written(request, status, told, body, close=close or self.stopping)
         self.meter.count("unknown" if route is None else route.name, status, time.perf_counter() - begun)
         if self._log_requests:
             _log.info("%s: %s %s %d", request_id, request.method, _place(request), status)
