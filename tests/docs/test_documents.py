@@ -12,6 +12,7 @@ import pytest
 
 import capsa
 from capsa import _native
+from tests.server.serving import Served
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -53,6 +54,24 @@ def test_the_readme_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
     names = {"ask_model": lambda name, _prompt: name, "prompt": "?"}
     exec(compile(snippet, "README.md", "exec"), names)  # noqa: S102 - our own document
     assert "router v1" in capsys.readouterr().out
+
+
+def test_the_readme_commands_for_any_other_language_run(folder: Path) -> None:
+    """The README's `capsa serve` and the `curl` lines behind it, on a free port, with the id that was answered."""
+    [block] = [block for block in blocks(README, "bash") if "capsa serve" in block]
+    serve, *lines = block.splitlines()
+    words = serve.split("#")[0].split()[1:]
+    with Served(folder / "store", *words[1:], key=None) as served:
+        place, *calls = (line.replace("localhost:8787", f"localhost:{served.port}") for line in lines)
+        said = ""
+        for call in calls:
+            decided = re.search(r"dec_[A-Za-z0-9_-]+", said)
+            line = call.replace("dec_…", decided[0] if decided else "")
+            done = subprocess.run(
+                ["bash", "-c", f"{place}\n{line}"], check=True, capture_output=True, text=True, timeout=60
+            )
+            said = done.stdout
+        assert json.loads(said)["status"] == "applied"
 
 
 @pytest.mark.usefixtures("folder")

@@ -68,6 +68,9 @@ def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
         case.path_parameters.update((name, known[name]) for name in case.path_parameters if name in known)
     if not case.meta.generation.mode.is_positive:
         return
+    if case.headers is not None and case.headers.get("If-Match") == "0":
+        # What schemathesis 4.32 takes for a match of the pattern, in the coverage phase; it is none.
+        case.headers["If-Match"] = '"0"'
     number = next(_numbers)
     if number % 4 == 0:
         return

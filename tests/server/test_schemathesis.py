@@ -68,9 +68,12 @@ class Run:
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         seed = () if os.environ.get("CAPSA_TEST_PROFILE") == "thorough" else ("--seed", "1")
+        # From a file: read from the server, the operation that it was read with would be left out.
+        document = folder / "openapi.json"
+        document.write_bytes(self._served.get("/openapi.json").body)
         command = [
             *(str(Path(sys.executable).with_name("schemathesis")), "--no-color"),
-            *("--config-file", str(HERE / "fuzz.toml"), "run", f"{self._served.url}/openapi.json"),
+            *("--config-file", str(HERE / "fuzz.toml"), "run", str(document), "--url", self._served.url),
             *("--report-ndjson-path", str(folder / "events"), "--report-json-path", str(folder / "summary")),
             *(*seed, *words),
         ]

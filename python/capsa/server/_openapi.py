@@ -210,8 +210,12 @@ def _operation(route: Route, schemas: dict[int, Any]) -> dict[str, Any]:
 
 _HEADERS: Final = {
     "Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-    # Whatever else it says matches nothing: 412.
-    "If-Match": {"type": "string", "examples": ["*", '"7"']},
+    # One that is not of this document matches nothing: 412.
+    "If-Match": {
+        "type": "string",
+        "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$',
+        "examples": ["*", '"7"'],
+    },
 }
 
 

@@ -14,8 +14,8 @@ from tests.server.hostile.attack import SMUGGLED, answers, call
 from tests.server.hostile.hurried import Hurried
 from tests.server.serving import KEY, ROUTER, Served
 
-HEAD_S, BODY_S, READ_S, IDLE_S = 0.6, 0.8, 1.0, 2.5
-#: What a busy machine may add.
+HEAD_S, BODY_S, READ_S, IDLE_S = 0.6, 0.8, 1.0, 6.0
+#: What a busy machine may add; less than what lies between a head and idleness, which would end it too.
 SLACK_S = 3.0
 DECIDE = f"POST {ROUTER}/decide HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n".encode()
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -85,7 +85,7 @@ def test_a_slow_second_head_ends_the_connection(hurried: Hurried, together: bool
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         connection.sendall(b"" if together else b"GET /hea")
         took, told = until_closed(connection)
-    assert HEAD_S * 0.9 <= took < min(HEAD_S + SLACK_S, IDLE_S * 0.9)
+    assert HEAD_S * 0.9 <= took < HEAD_S + SLACK_S
     assert told == b""
 
 
