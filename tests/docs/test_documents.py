@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.server.serving import Served
 
 import capsa
 from capsa import _native
-from tests.server.serving import Served
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

@@ -74,7 +74,11 @@ class Served:
             environment["CAPSA_ADMIN_KEY"] = self.key
         self.log = (self.store.parent / f"{self.store.name}.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "capsa", *words], stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment
+            [sys.executable, "-m", "capsa", *words],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env=environment,
         )
         assert self.process.stdout is not None
         said = self.process.stdout.readline()
@@ -96,7 +100,13 @@ class Served:
         return (self.store.parent / f"{self.store.name}.log").read_text()
 
     def call(
-        self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, key: str | None = ""
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        key: str | None = "",
     ) -> Answer:
         """One request; a body that is not bytes is sent as JSON. `key`: another one, or ``None`` for none."""
         shown = self.key if key == "" else key

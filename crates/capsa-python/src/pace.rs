@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use pyo3::Python;
 
 /// A call that takes longer should have released the interpreter.
-const LONG: Duration = Duration::from_micros(50);
-/// What a long call counts as, in short ones: one in so many may be long, for a machine is never quiet.
-const WEIGHT: u32 = 16;
-/// From here on the interpreter is released.
-const SLOW: u32 = 3 * WEIGHT;
-/// So long are calls remembered as long at most.
+const LONG: Duration = Duration::from_micros(100);
+/// From so many long calls more than short ones the interpreter is released: the others may be long because the machine
+/// was busy, and to get the interpreter back would then take the longest.
+const SLOW: u32 = 16;
+/// So many are remembered at most.
 const MOST: u32 = 2 * SLOW;
 
 /// How long the calls of one capsule take.
@@ -38,7 +37,7 @@ impl Pace {
 
     fn took(&self, before: u32, taken: Duration) {
         // Two threads at once may lose a count: it is a rule of thumb.
-        let after = if taken > LONG { (before + WEIGHT).min(MOST) } else { before.saturating_sub(1) };
+        let after = if taken > LONG { (before + 1).min(MOST) } else { before.saturating_sub(1) };
         self.0.store(after, Ordering::Relaxed);
     }
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from capsa.server._problems import Refused
 from capsa.wire import CBOR
+
+T = TypeVar("T")
 
 #: Headers of which two would contradict each other: between us and a proxy each might count.
 _ONCE: Final = frozenset(
@@ -25,8 +27,10 @@ _ONCE: Final = frozenset(
 )
 #: uri-host and port of RFC 3986, without what only user names need.
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%-]*)(:[0-9]{0,5})?")
-_KNOWN_HOSTS: Final[dict[str, None]] = {}
-_MOST_HOSTS: Final = 1000
+#: Hosts, and headers' names in their order, that were looked at and are fine.
+_KNOWN_HOSTS: Final[set[str]] = set()
+_KNOWN_NAMES: Final[set[tuple[bytes, ...]]] = set()
+_MOST_KNOWN: Final = 1000
 
 
 def check_head(request: web.BaseRequest) -> None:
@@ -38,10 +42,11 @@ def check_head(request: web.BaseRequest) -> None:
     version = request.version
     if version not in (HttpVersion11, HttpVersion10):
         raise _malformed("this is neither HTTP/1.1 nor HTTP/1.0")
-    raw = request.raw_headers
-    names = {name.lower() for name, _ in raw}
-    if len(names) != len(raw):
-        _check_once([name.lower() for name, _ in raw])
+    names = tuple([name for name, _ in request.raw_headers])
+    # A client says the same names every time.
+    if names not in _KNOWN_NAMES:
+        _check_once([name.lower() for name in names])
+        _remember(_KNOWN_NAMES, names)
     host = request.headers.get("Host")
     if host is None:
         if version == HttpVersion11:
@@ -49,9 +54,13 @@ def check_head(request: web.BaseRequest) -> None:
     elif host not in _KNOWN_HOSTS:
         if _HOST.fullmatch(host) is None:
             raise _malformed("the header Host names no host")
-        if len(_KNOWN_HOSTS) >= _MOST_HOSTS:
-            _KNOWN_HOSTS.clear()
-        _KNOWN_HOSTS[host] = None
+        _remember(_KNOWN_HOSTS, host)
+
+
+def _remember(known: set[T], value: T) -> None:
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
+    known.add(value)
 
 
 def _check_once(names: list[bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -30,6 +31,8 @@ _log = logging.getLogger("capsa.server")
 
 #: The port of the nearest system, so that its clients find us.
 PORT: Final = 8787
+#: Objects that are made before the garbage collector looks: a request makes some dozens, and few of them in cycles.
+_GARBAGE: Final = 20_000
 #: Seconds in which what was sent before the end is read.
 _SETTLE_S: Final = 0.1
 #: Files that the process holds besides connections.
@@ -146,6 +149,7 @@ async def _serve(settings: Settings, access: Access, listening: Callable[[str], 
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         # Whatever happens, nobody else can open the folder before this has ended.
         await opening
+        _settle()
         listening(where)
         await stopping
         _log.info("stopping: no new requests; those in flight have %g seconds", _limits.DRAIN_S)
@@ -162,6 +166,13 @@ async def _serve(settings: Settings, access: Access, listening: Callable[[str], 
         watching.cancel()
         stopping.cancel()
         await service.close()
+
+
+def _settle() -> None:
+    """Spares the garbage collector what stays as long as the process does: it would look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
 
 
 def _listen(settings: Settings) -> tuple[socket.socket, str]:

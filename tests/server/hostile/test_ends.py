@@ -138,7 +138,6 @@ def test_a_request_in_flight_is_answered(served: Served) -> None:
     assert served.stop() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="H26: whether it stops is looked at before the call")
 def test_an_answer_in_the_drain_says_that_its_connection_ends(served: Served) -> None:
     with half_sent(served, b'{"input":{}}') as connection:
         read_so_far(served)
