@@ -21,7 +21,7 @@ from capsa.cli import main
 def test_a_capsule_is_installed_once(empty: Line, spec: Path) -> None:
     """The store is made; the same file again changes nothing; a further version says what it means."""
     first = empty.json("install", str(spec))
-    assert (first["capsule"], first["version"], first["unchanged"]) == ("router", 1, False)
+    assert (first["capsule"], first["capsuleVersion"], first["unchanged"]) == ("router", 1, False)
     assert empty.json("install", str(spec))["unchanged"]
     spec.write_text(SPEC.replace("dear", "grand"))
     assert empty.run("install", str(spec)) == 0

@@ -26,6 +26,17 @@ def add_store(command: argparse.ArgumentParser) -> None:
     add_json(command)
 
 
+def add_store_or_server(command: argparse.ArgumentParser) -> None:
+    """Adds the folder of the store, or where a server serves one, and ``--json``."""
+    command.add_argument(
+        "store",
+        type=path_or_url,
+        metavar="STORE",
+        help="the folder of the store, or the URL of a server (http://…, unix:/PATH), with its key in CAPSA_ADMIN_KEY",
+    )
+    add_json(command)
+
+
 def add_place(command: argparse.ArgumentParser) -> None:
     """Adds the tenant and the job."""
     add_tenant(command)
@@ -39,7 +50,7 @@ def add_tenant(command: argparse.ArgumentParser) -> None:
 
 def add_capsule(command: argparse.ArgumentParser) -> None:
     """Adds store, capsule, tenant and job."""
-    add_store(command)
+    add_store_or_server(command)
     command.add_argument("capsule", metavar="CAPSULE", help="the name of the capsule")
     add_place(command)
 
@@ -75,6 +86,16 @@ def path(text: str) -> Path:
         # pathlib would take it for the working folder.
         raise argparse.ArgumentTypeError("the path is empty")
     return Path(text)
+
+
+def path_or_url(text: str) -> Path | str:
+    """Reads the folder of a store, or the URL of a server."""
+    return text if is_url(text) else path(text)
+
+
+def is_url(text: object) -> bool:
+    """Whether this names a server, not a folder."""
+    return isinstance(text, str) and text.startswith(("http://", "https://", "unix:"))
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

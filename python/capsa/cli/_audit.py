@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 
-from capsa.cli._arguments import add_page, add_store, add_tenant
+from capsa.cli._arguments import add_page, add_store, add_store_or_server, add_tenant, is_url
 from capsa.cli._history import page
 from capsa.cli._output import Answer, counted, short_time, table
-from capsa.cli._store import looked_at, open_existing
+from capsa.cli._store import client_of, looked_at, open_existing
 from capsa.cli._usage import Commands, add_command
 from capsa.decisions._history import AuditRecord, to_json
 from capsa.errors import InvalidField, StoreDamaged, StoreError, shown
@@ -63,7 +63,7 @@ def add_commands(commands: Commands) -> None:
         "show who changed what",
         "Shows who changed what in a tenant, oldest first; audit verify looks for damage instead.",
     )
-    add_store(audit)
+    add_store_or_server(audit)
     add_tenant(audit)
     add_page(audit)
     verify = add_command(
@@ -84,7 +84,8 @@ def add_commands(commands: Commands) -> None:
 
 
 def _audit(chosen: argparse.Namespace) -> Answer:
-    with open_existing(chosen.store) as store:
+    opened = client_of(chosen.store) if is_url(chosen.store) else open_existing(chosen.store)
+    with opened as store:
         rows = store.audit(chosen.tenant, chosen.after, chosen.limit)
     headers = ("sequence", "time (UTC)", "who", "what", "where", "detail")
     lines = table(headers, [_cells(row) for row in rows], whole=("sequence", "time (UTC)", "what"))

@@ -6,11 +6,13 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from capsa.cli._arguments import add_capsule, add_decision, add_page, add_store, path
+from capsa.cli._arguments import add_capsule, add_decision, add_page, add_store, is_url, path
 from capsa.cli._output import Answer, counted, named, short_hash, short_time, table
 from capsa.cli._store import open_existing, opened_capsule
 from capsa.cli._usage import Commands, add_command
+from capsa.decisions import Capsule
 from capsa.decisions._history import DecisionRecord, Difference, Rebuild, Replay, Story, to_json
+from capsa.errors import InvalidField
 
 
 def add_commands(commands: Commands) -> None:
@@ -135,7 +137,14 @@ def _decided_lines(decision: DecisionRecord) -> Iterator[str]:
 
 
 def _replay(chosen: argparse.Namespace) -> Answer:
+    if is_url(chosen.store):
+        raise InvalidField(
+            "a server replays no decisions",
+            pointer="/store",
+            remedy="make a backup (capsa backup works beside the server) and replay it there",
+        )
     with opened_capsule(chosen) as capsule:
+        assert isinstance(capsule, Capsule)
         replay = capsule.replay(chosen.id)
     return Answer({"ok": replay.equal is True, **to_json(replay)}, _replay_lines(replay))
 

@@ -6,14 +6,15 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from capsa.cli._arguments import (
     add_capsule,
     add_decision,
     add_limit,
     add_place,
-    add_store,
+    add_store_or_server,
+    is_url,
     json_object,
     number,
     option,
@@ -22,14 +23,18 @@ from capsa.cli._arguments import (
 from capsa.cli._arguments import options as read_options
 from capsa.cli._output import Answer, named, short_hash, short_time, table
 from capsa.cli._usage import Commands, add_command, nearest
-from capsa.decisions._history import to_json
 from capsa.errors import NotAStore, UnknownCapsule, UnknownJob, UnknownTenant
 from capsa.journal import Inspection, inspect
+from capsa.wire import context_page, feedback_json, installed_json, report_json
 
 if TYPE_CHECKING:
     from capsa import Capsule, ContextMemory, Decision, Feedback, Store
+    from capsa.client import Client, RemoteCapsule, RemoteDecision
 
 Seen = TypeVar("Seen")
+
+#: Seconds that a server has for an answer.
+_PATIENCE_S: Final = 60.0
 
 
 def add_commands(commands: Commands) -> None:
@@ -42,7 +47,7 @@ def add_commands(commands: Commands) -> None:
         "Installs a capsule, or its next version, into a store. The store is made if there is none; "
         "the same file again changes nothing.",
     )
-    add_store(install)
+    add_store_or_server(install)
     install.add_argument("spec", type=path, metavar="SPEC", help="a YAML spec or a component")
     add_place(install)
     _add_decide(commands)
@@ -163,13 +168,17 @@ def looked_at(folder: Path, look: Callable[[Inspection], Seen]) -> Seen:
 
 
 @contextmanager
-def opened_capsule(chosen: argparse.Namespace) -> Iterator[Capsule]:
-    """The capsule that the arguments name, in its store, which is open meanwhile.
+def opened_capsule(chosen: argparse.Namespace) -> Iterator[Capsule | RemoteCapsule]:
+    """The capsule that the arguments name, in its store, which is open meanwhile; or at a server.
 
     Raises:
         NotAStore: There is no store.
         NotFound: There is no such tenant, job or capsule; says which capsules there are.
     """
+    if is_url(chosen.store):
+        with client_of(chosen.store) as client:
+            yield client.tenant(chosen.tenant).job(chosen.job).capsule(chosen.capsule)
+        return
     with open_existing(chosen.store) as store:
         job = store.tenant(chosen.tenant).job(chosen.job)
         try:
@@ -179,6 +188,14 @@ def opened_capsule(chosen: argparse.Namespace) -> Iterator[Capsule]:
                 error.detail, value=error.value, remedy=_which(chosen, job.capsules())
             ) from None
         yield capsule
+
+
+def client_of(url: str) -> Client:
+    """A client of the server at a URL, with the key of the environment."""
+    from capsa.client import Client
+
+    # Some answers take a server its time.
+    return Client(url, timeout=_PATIENCE_S)
 
 
 def _which(chosen: argparse.Namespace, there: list[str]) -> str:
@@ -201,13 +218,19 @@ def _install(chosen: argparse.Namespace) -> Answer:
 
     # Before the store is made: a spec that does not hold leaves nothing behind.
     read_source(chosen.spec)
-    with capsa.open(chosen.store, retention=None, upkeep=False) as store:
+    opened: Store | Client
+    if is_url(chosen.store):
+        opened = client_of(chosen.store)
+    else:
+        opened = capsa.open(chosen.store, retention=None, upkeep=False)
+    with opened as store:
         job = store.tenant(chosen.tenant).job(chosen.job)
         plan = job.plan(chosen.spec)
         capsule = job.install(chosen.spec)
         what = "is unchanged" if plan.unchanged else "is installed"
-        line = f"{capsule.name} v{capsule.version} {what} ({short_hash(plan.digest)}…)"
-    return Answer(to_json(plan), [line, *(f"  {change}" for change in plan.changes)])
+        line = f"{capsule.name} v{plan.version} {what} ({short_hash(plan.digest)}…)"
+    told = installed_json(chosen.tenant, chosen.job, plan, dry_run=False)
+    return Answer(told, [line, *(f"  {change}" for change in plan.changes)])
 
 
 def _decide(chosen: argparse.Namespace) -> Answer:
@@ -221,7 +244,7 @@ def _decide(chosen: argparse.Namespace) -> Answer:
     return Answer(_decision_json(decision), _decision_lines(decision))
 
 
-def _decision_lines(decision: Decision) -> Iterator[str]:
+def _decision_lines(decision: Decision | RemoteDecision) -> Iterator[str]:
     chance = "" if decision.propensity is None else f"  probability {decision.propensity:.4g}"
     yield f"{named(decision.choices)}{chance}  {decision.reason}"
     if decision.suggested is not None:
@@ -233,7 +256,7 @@ def _decision_lines(decision: Decision) -> Iterator[str]:
         yield f"! {warning}"
 
 
-def _decision_json(decision: Decision) -> dict[str, Any]:
+def _decision_json(decision: Decision | RemoteDecision) -> dict[str, Any]:
     from capsa.decisions._learning import to_camel
 
     values: dict[str, Any] = {
@@ -289,7 +312,14 @@ def _feedback(chosen: argparse.Namespace) -> Answer:
         sent["taken"] = option(chosen.taken, "taken")
     with opened_capsule(chosen) as capsule:
         feedback = capsule.feedback(chosen.id, **sent)
-    return Answer(to_json(feedback), _feedback_lines(feedback))
+        if feedback.status in ("queued", "dropped"):
+            # It would wait in a process that is about to end.
+            from capsa.client import Unreachable
+
+            raise Unreachable(
+                "the server does not answer", remedy="send it again once it does: it counts once"
+            )
+    return Answer(feedback_json(feedback), _feedback_lines(feedback))
 
 
 def _feedback_lines(feedback: Feedback) -> Iterator[str]:
@@ -307,14 +337,14 @@ def _feedback_lines(feedback: Feedback) -> Iterator[str]:
 def _report(chosen: argparse.Namespace) -> Answer:
     with opened_capsule(chosen) as capsule:
         report = capsule.report()
-    return Answer(to_json(report), str(report).split("\n"))
+    return Answer(report_json(report), str(report).split("\n"))
 
 
 def _contexts(chosen: argparse.Namespace) -> Answer:
     with opened_capsule(chosen) as capsule:
         rows = capsule.contexts(after=chosen.after, limit=chosen.limit)
     following = rows[-1].context_key if len(rows) == chosen.limit else None
-    return Answer({"contexts": to_json(rows), "next": following}, _context_lines(rows, following))
+    return Answer(context_page(rows, chosen.limit), _context_lines(rows, following))
 
 
 def _context_lines(rows: list[ContextMemory], following: str | None) -> Iterator[str]:
