@@ -58,7 +58,7 @@ BATCH: Final = 1000
 #: Batches of a past between two rounds of upkeep, which seals snapshots.
 UPKEEP_BATCHES: Final = 50
 #: More ids than the fastest run so far would have used.
-SPARE: Final = 1.4
+SPARE: Final = 2.5
 CAPSULE: Final = "/tenants/default/jobs/default/capsules/router"
 #: The README's router.yaml.
 SPEC: Final = """\

@@ -180,7 +180,7 @@ KINDS: Final[dict[str, Kind]] = {
     "request-timeout": Kind(
         408,
         "The request took too long to arrive",
-        "The head or the body of the request did not arrive in the time that the server waits for it.",
+        "The body of the request did not arrive in the time that the server waits for it. (A head that takes too long ends the connection without an answer.)",
         "Send the request whole; on a slow line send less at once.",
     ),
     "feedback-conflict": Kind(
