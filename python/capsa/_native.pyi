@@ -23,6 +23,7 @@ __all__ = [
     "EpsilonGreedy",
     "Host",
     "Keyring",
+    "LearnedThen",
     "Learner",
     "OpenedId",
     "Post",
@@ -306,6 +307,9 @@ class Capsule:
 
     def learn(self, post: Post, payload: bytes, sequence: int, now_ms: int) -> bytes:
         """Folds a post that was appended at a place, and gives the answer to it as JSON."""
+
+    def learned(self) -> LearnedThen:
+        """What has been learned by now, to be looked at while decisions go on."""
 
     def read_decision(self, event: Event) -> Decision:
         """The decision of a ``decided`` event.
@@ -600,6 +604,14 @@ class Decision:
 
         ``None`` for several strategies, whose joint distribution is not recorded, and for mode off.
         """
+
+@final
+class LearnedThen:
+    """What a capsule had learned at some moment."""
+
+    @property
+    def state_hash(self) -> str:
+        """Its digest; see `Capsule.state_hash`."""
 
 @final
 class Post:

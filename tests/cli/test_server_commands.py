@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.server.serving import INPUT, KEY, OUTCOME, SPEC, Served
 
 
@@ -22,7 +21,9 @@ def server(tmp_path: Path) -> Iterator[Served]:
         yield served
 
 
-def run(url: str, command: str, *words: str, code: int = 0, key: str = KEY) -> subprocess.CompletedProcess[str]:
+def run(
+    url: str, command: str, *words: str, code: int = 0, key: str = KEY
+) -> subprocess.CompletedProcess[str]:
     """One command at a server."""
     done = subprocess.run(
         [sys.executable, "-m", "capsa", command, url, *words],

@@ -239,7 +239,9 @@ def test_interrupted_is_exit_code_130(line: Line) -> None:
     """Ctrl-C while it reads its input."""
     pipe = line.folder.parent / "pipe"
     os.mkfifo(pipe)
-    command = [sys.executable, "-m", "capsa", "decide", str(line.folder), "router", "--input", f"@{pipe}"]
+    # Where the tests run in the background, Ctrl-C is ignored from the start.
+    start = ["env", "--default-signal=INT", sys.executable, "-m", "capsa"]
+    command = [*start, "decide", str(line.folder), "router", "--input", f"@{pipe}"]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     # Opening waits for the other side: then it is about to read.
     with child, pipe.open("w"):

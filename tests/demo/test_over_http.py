@@ -189,7 +189,8 @@ def test_what_hero_lost_would_be_seen(tmp_path: Path, monkeypatch: pytest.Monkey
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """`capsa demo hero`, which has its server."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "capsa", "demo", "hero"],
+        # Where the tests run in the background, Ctrl-C is ignored from the start.
+        ["env", "--default-signal=INT", sys.executable, "-m", "capsa", "demo", "hero"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -171,7 +171,8 @@ def test_metrics_name_capsules_only_to_who_shows_the_key(capsules: Capsules) -> 
     ):
         assert line in told.body
     nameless = capsule.served.get("/metrics", key=None).body
-    assert b"capsa_decisions_total " in nameless
+    assert b"capsa_decisions_total" not in nameless
+    assert b'capsa_requests_total{operation="' in nameless
     assert capsule.name.encode() not in nameless
     assert b'"default"' not in nameless
 

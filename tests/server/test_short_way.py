@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -219,3 +221,85 @@ def test_most_go_the_short_way() -> None:
     assert twin.capsule._feedback_body(body) is not None
     assert twin.capsule._feedback_body(body) is None
     assert long_feedback(twin, body)["status"] == "repeated"
+
+
+def given_id(twin: Twin, **more: Any) -> str:
+    """The id of a new decision."""
+    decision_id = twin.capsule.decide({"task_type": "a"}, **more).id
+    assert decision_id is not None
+    return decision_id
+
+
+def forgotten(twin: Twin) -> dict[str, str]:
+    """Ids of decisions that were taken away since, in each way there is."""
+    purged_tenant = given_id(twin)
+    twin.store.purge("default")
+    twin.now += 1
+    twin.capsule = twin.store.install(SPECS["one"].encode())
+    deleted = given_id(twin)
+    twin.capsule.delete()
+    twin.capsule = twin.store.install(SPECS["one"].encode())
+    logs = given_id(twin)
+    twin.capsule.purge_logs()
+    erased = given_id(twin, subject="ann")
+    twin.store.erase_subject("ann")
+    return {"tenant": purged_tenant, "capsule": deleted, "logs": logs, "subject": erased}
+
+
+def test_the_short_way_knows_what_was_taken_away() -> None:
+    """Each of these would otherwise be learned: its id still opens."""
+    twin = Twin(SPECS["one"])
+    ids = forgotten(twin)
+    state = twin.capsule.state_hash
+    for way, decision_id in ids.items():
+        body = json.dumps({"decisionId": decision_id, "outcome": {"quality": 1, "latency_ms": 3}}).encode()
+        assert twin.capsule._feedback_body(body) is None, way
+        with pytest.raises(capsa.UnknownDecision):
+            long_feedback(twin, body)
+    assert twin.capsule.state_hash == state
+    twin.now += 1
+    body = json.dumps({"decisionId": given_id(twin), "outcome": {"quality": 1, "latency_ms": 3}}).encode()
+    assert twin.capsule._feedback_body(body) is not None
+
+
+def test_what_is_valued_while_the_settings_change_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen in between: nothing is learned by what was worked out before."""
+    twin = Twin(SPECS["one"])
+    body = json.dumps({"decisionId": given_id(twin), "outcome": {"quality": 1, "latency_ms": 3}}).encode()
+    row = twin.store._ledger.row
+
+    def changed_meanwhile(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        twin.capsule.update_learning(rails={"freeze": True})
+        return row(*arguments)
+
+    monkeypatch.setattr(twin.store._ledger, "row", changed_meanwhile)
+    assert twin.capsule._feedback_body(body) is None
+    assert short_feedback(twin, body)["status"] == "frozen"
+
+
+@pytest.mark.parametrize(("spec_name", "waits"), [("one", 0), ("horizon", 1)])
+def test_a_decision_with_a_declared_outcome_is_on_disk_first(
+    tmp_path: Path, spec_name: str, waits: int
+) -> None:
+    """Its id does not say everything that feedback needs."""
+
+    async def scene() -> None:
+        async with capsa.AsyncStore(tmp_path / "store") as store:
+            capsule = await store.install(SPECS[spec_name].encode())
+            asked = []
+            when_durable = store.sync.journal.when_durable
+
+            def counted(call: Any) -> None:
+                asked.append(call)
+                when_durable(call)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(store.sync.journal, "when_durable", counted)
+                decision = await capsule.decide_body(b"{}")
+            assert decision is not None
+            assert len(asked) == waits
+            durable = store.sync.journal.durable("default")
+            assert waits == 0 or durable == decision.sequence
+
+    asyncio.run(scene())

@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::body::{Asked, Plain};
+use crate::contexts::LearnedThen;
 use crate::convert;
 use crate::decision::{Decision, Origin};
 use crate::errors::Raised;
@@ -563,7 +564,13 @@ impl Capsule {
 
     #[getter]
     fn state_hash(&self, py: Python<'_>) -> String {
-        py.detach(|| self.lock().state.learned().state_hash())
+        // Of a copy: decisions wait while the state is held.
+        py.detach(|| self.learned_now().state_hash())
+    }
+
+    /// What has been learned by now, to be looked at while decisions go on.
+    fn learned(&self, py: Python<'_>) -> LearnedThen {
+        LearnedThen(py.detach(|| self.learned_now()))
     }
 }
 

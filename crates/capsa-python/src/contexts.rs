@@ -3,14 +3,31 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use capsa_core::learned::Entry;
+use capsa_core::learned::{Entry, Learned};
 use capsa_core::program::Program;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::capsule::{Capsule, by_strategy};
 
+/// What a capsule had learned at some moment.
+#[pyclass(module = "capsa._native", frozen)]
+pub struct LearnedThen(pub Learned);
+
+#[pymethods]
+impl LearnedThen {
+    #[getter]
+    fn state_hash(&self, py: Python<'_>) -> String {
+        py.detach(|| self.0.state_hash())
+    }
+}
+
 impl Capsule {
+    /// A copy of what has been learned.
+    pub(crate) fn learned_now(&self) -> Learned {
+        self.lock().state.learned().clone()
+    }
+
     /// A page of contexts in the order of their keys, from after a key.
     pub(crate) fn context_rows<'py>(
         &self,

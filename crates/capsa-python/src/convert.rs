@@ -78,8 +78,7 @@ fn text(value: &Bound<'_, PyString>, pointer: &str) -> Result<String, Rejected> 
         .map_err(|_| invalid(pointer, "a text", "holds half of a surrogate pair", "send text that is valid Unicode"))
 }
 
-/// An integer as the number it is: nothing is rounded in silence.
-/// An integer as a number, if that holds it exactly.
+/// An integer as a number, if that holds it exactly: nothing is rounded in silence.
 pub fn exact(int: i64) -> Option<f64> {
     Some(int as f64).filter(|&number| number as i128 == i128::from(int))
 }

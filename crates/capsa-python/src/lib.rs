@@ -38,6 +38,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<capsule::Capsule>()?;
     module.add_class::<decision::Decision>()?;
     module.add_class::<post::Post>()?;
+    module.add_class::<contexts::LearnedThen>()?;
     module.add_class::<decision::StrategyDecision>()?;
     module.add_class::<decision::Suggestion>()?;
     module.add_class::<learners::Learner>()?;

@@ -1,7 +1,7 @@
 """The same store for asyncio.
 
-A decision takes some microseconds and runs at once. What compiles or walks over all contexts goes to a thread, and holds
-no lock meanwhile that a decision waits for; so does the wait for the disk, which all feedbacks share.
+A decision takes some microseconds and runs at once. What compiles or walks over all contexts goes to a thread. The wait for
+the disk costs no thread: the one that writes tells all who wait.
 """
 
 from __future__ import annotations
@@ -153,10 +153,8 @@ class _Disk:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # Those who wait for the word that was asked for last and did not yet come.
-        self._waiting: list[asyncio.Future[None]] = []
-        # The loop that is going to ask.
-        self._asking: asyncio.AbstractEventLoop | None = None
+        # By loop, those for whom it is going to ask.
+        self._waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
 
     async def durable(self) -> None:
         """Returns once everything recorded before this call is on disk.
@@ -168,16 +166,17 @@ class _Disk:
             return
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        self._waiting.append(future)
-        if self._asking is not loop:
-            self._asking = loop
+        waiting = self._waiting.get(loop)
+        if waiting is None:
+            self._waiting[loop] = [future]
             # Behind whatever else this turn of the loop records: it goes into the same transaction.
             loop.call_soon(self._ask, loop)
+        else:
+            waiting.append(future)
         await future
 
     def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
-        waiting, self._waiting = self._waiting, []
-        self._asking = None
+        waiting = self._waiting.pop(loop)
 
         def tell(failure: StoreUnwritable | None) -> None:
             # A loop that was closed meanwhile has nobody who waits.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Collection
 from pathlib import Path
 
 from capsa import _native
@@ -54,3 +55,8 @@ class Components:
     def compiled(self, source: CapsuleSource) -> _native.Component:
         """A component that may become one."""
         return self.held.get(source.digest) or self._host.load(source.component)
+
+    def keep(self, digests: Collection[str]) -> None:
+        """Lets go of all others."""
+        for digest in self.held.keys() - set(digests):
+            self.held.pop(digest, None)

@@ -37,6 +37,10 @@ class Emptied(msgspec.Struct, frozen=True):
     events: int
 
 
+#: Events that lose their content in one transaction.
+ERASED_AT_ONCE: Final = 256
+
+
 def empty(store: Store, tenant: str, path: str, principal: str | None = None) -> Emptied:
     """Removes the content that is to go from a path, and records that it did. `_upkeeping` is held.
 
@@ -62,6 +66,9 @@ def empty(store: Store, tenant: str, path: str, principal: str | None = None) ->
             store._journal.erase(tenant, event.sequence, wait=False)
             decisions += event.type == "decided"
             events += 1
+            if events % ERASED_AT_ONCE == 0:
+                # Others wait for the same transaction.
+                store._durable()
     store._durable()
     begun = event_at(store._journal, tenant, before)
     reason = "logs" if begun is not None and begun.type == "erased" else "deleted"

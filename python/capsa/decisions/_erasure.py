@@ -105,8 +105,11 @@ def erase_subject(store: Store, tenant: str, subject: str) -> Erased:
             raise HostFault(f"the state of {tenant} is too large for a snapshot", remedy="lower max_contexts")
         store._durable()
         # Decisions last: should this end in between, another search finds the rest by them.
-        for sequence in [*search.outcomes, *search.decided]:
+        for count, sequence in enumerate([*search.outcomes, *search.decided], 1):
             store._journal.erase(tenant, sequence, wait=False)
+            if count % _emptying.ERASED_AT_ONCE == 0:
+                # Others wait for the same transaction.
+                store._durable()
         store._durable()
         store._retries.forget(lambda place, decision: place[0] == tenant and decision.subject == hashed)
     events = len(search.outcomes) + len(search.decided)

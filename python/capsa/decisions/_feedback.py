@@ -227,7 +227,7 @@ def _plain(
         )
     if row.metrics:
         raise FeedbackConflict(
-            f"this decision has metrics already: {', '.join(sorted(row.metrics))}",
+            f"this decision has metrics already: {', '.join(sorted(row.metrics))}{_first_reward(row)}",
             pointer="/reward",
             value=str(reward),
             remedy="send the other metrics, not a reward",
@@ -257,7 +257,7 @@ def _metrics(
     for name in sorted(metrics.keys() & known.keys()):
         if metrics[name] != known[name]:
             raise FeedbackConflict(
-                f"{name} was {known[name]} in an earlier post",
+                f"{name} was {known[name]} in an earlier post{_first_reward(row)}",
                 pointer=f"/outcome/{name}",
                 value=str(metrics[name]),
                 remedy="nothing of this post counts; a metric counts once",
@@ -267,7 +267,7 @@ def _metrics(
         return Repeated(row)
     if row.done and now_ms <= about.deadline_ms:
         raise FeedbackConflict(
-            "this decision awaits no more metrics",
+            f"this decision awaits no more metrics{_first_reward(row)}",
             pointer=f"/outcome/{min(new)}",
             remedy="nothing of this post counts",
         )
@@ -289,6 +289,12 @@ def _metrics(
         reward, log = native.value(about.decision, everything, taken)
     event = _event(about, row, status, taken, metrics=new, reward=reward)
     return Recorded(event=event, once=once, parts=parts or {}, missing=missing, log=log)
+
+
+def _first_reward(row: Row) -> str:
+    """What the recorded content came to, for who contradicts it."""
+    reward = None if row.outcome is None else row.outcome["reward"]
+    return "" if reward is None else f"; its reward is {reward}"
 
 
 def at_horizon(state: CapsuleState, about: Subject, row: Row) -> Recorded:

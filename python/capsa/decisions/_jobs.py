@@ -27,7 +27,7 @@ from capsa.errors import (
 
 if TYPE_CHECKING:
     from capsa.decisions._answers import InstallResult
-    from capsa.decisions._fold import Fold, Place
+    from capsa.decisions._fold import Fold, JobState, Place
     from capsa.decisions._store import Store
 
 #: Most characters of a job's description.
@@ -95,7 +95,12 @@ class Tenant:
             tenant = self._store._fold.tenants.get(self.name)
             if tenant is None:
                 raise missing(self._store._fold, (self.name, "", ""))
-            return [_info(self._store._fold, self.name, job) for job in sorted(tenant.jobs)]
+            jobs, places = dict(tenant.jobs), list(self._store._fold.capsules)
+        capsules: dict[str, list[str]] = {}
+        for where, job, name in places:
+            if where == self.name:
+                capsules.setdefault(job, []).append(name)
+        return [_told(self.name, job, jobs[job], capsules.get(job, [])) for job in sorted(jobs)]
 
     def create_job(
         self, name: str, *, description: str = "", metadata: Mapping[str, Any] | None = None
@@ -159,7 +164,13 @@ class Job:
             InstallConflict: It would make what was learned mean something else.
             OSError: The file cannot be read.
         """
-        return self._store._install(self.tenant, self.name, source)
+        capsule, _ = self._store._install(self.tenant, self.name, source)
+        return capsule
+
+    def installed(self, source: str | Path | bytes) -> InstallResult:
+        """As `install`; gives what it did."""
+        _, result = self._store._install(self.tenant, self.name, source)
+        return result
 
     def plan(self, source: str | Path | bytes) -> InstallResult:
         """What `install` would do, without doing it."""
@@ -293,6 +304,10 @@ def _info(fold: Fold, tenant: str, job: str) -> JobInfo:
     state = None if found is None else found.jobs.get(job)
     if state is None:
         raise missing(fold, (tenant, job, ""))
+    return _told(tenant, job, state, _capsules(fold, tenant, job))
+
+
+def _told(tenant: str, job: str, state: JobState, capsules: list[str]) -> JobInfo:
     return JobInfo(
         tenant=tenant,
         name=job,
@@ -300,7 +315,7 @@ def _info(fold: Fold, tenant: str, job: str) -> JobInfo:
         description=state.description,
         # A copy: what its caller changes is his.
         metadata=json.loads(json.dumps(state.metadata)),
-        capsules=_capsules(fold, tenant, job),
+        capsules=sorted(capsules),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from capsa._native import LearnedThen
 from capsa.decisions._fold import CapsuleState
 from capsa.decisions._learning import algorithms, is_overridden, shown_algorithm, timestamp
 
@@ -143,7 +144,7 @@ class Folded(msgspec.Struct, frozen=True):
     """What a report reads in one moment, under the store's lock."""
 
     counts: dict[str, Any]
-    state_hash: str
+    learned: LearnedThen
     sequence: int
     changed: dict[str, dict[str, Any]]
     overrides: str
@@ -152,7 +153,7 @@ class Folded(msgspec.Struct, frozen=True):
 def folded(state: CapsuleState, sequence: int, now_ms: int) -> Folded:
     """The counts of one moment. The store's lock is held."""
     native = state.native
-    return Folded(native.counts(now_ms), native.state_hash, sequence, dict(state.changed), native.overrides)
+    return Folded(native.counts(now_ms), native.learned(), sequence, dict(state.changed), native.overrides)
 
 
 def build(tenant: str, job: str, capsule: str, state: CapsuleState, folded: Folded, now_ms: int) -> Report:
@@ -183,7 +184,7 @@ def build(tenant: str, job: str, capsule: str, state: CapsuleState, folded: Fold
         capsule_version=native.version,
         as_of=timestamp(now_ms),
         sequence=folded.sequence,
-        state_hash=folded.state_hash,
+        state_hash=folded.learned.state_hash,
         mode=definition["mode"],
         algorithm=algorithms(definition["strategies"]),
         frozen=definition["rails"]["freeze"],
@@ -264,4 +265,30 @@ def _notices(report: Report, uncounted: int) -> list[Notice]:
     if report.decisions >= 100 and not report.feedback.applied and report.mode != "off":
         text = f"{report.decisions} decisions and no learned feedback: nothing can be learned without it"
         notices.append(Notice(kind="feedback-missing", text=text))
+    notices += filter(None, map(_uneven, report.strategies))
     return notices
+
+
+#: Decisions of an option that await nothing any more, from which on their silence says something.
+_SETTLED: Final = 50
+#: Shares of silent decisions that differ by more make the means of their options hard to compare.
+_UNEVEN: Final = 0.05
+
+
+def _uneven(strategy: StrategyReport) -> Notice | None:
+    """Where feedback is missing more often after one option than after another."""
+    known = [
+        (option.without_feedback, option)
+        for option in strategy.options
+        if option.without_feedback is not None and option.decisions >= _SETTLED
+    ]
+    if len(known) < 2:
+        return None
+    least, worst = min(known, key=lambda each: each[0]), max(known, key=lambda each: each[0])
+    if worst[0] - least[0] <= _UNEVEN:
+        return None
+    text = (
+        f"{worst[1].option_name}: {worst[0]:.0%} of decisions never got feedback, {least[1].option_name} {least[0]:.0%}; "
+        "their means are not comparable"
+    )
+    return Notice(kind="feedback-missing-unevenly", text=text)

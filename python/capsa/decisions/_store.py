@@ -347,7 +347,7 @@ class Store:
         plan = state.native.plan(source.digest, source.definition)
         return InstallResult(capsule=source.name, digest=source.digest, **plan)
 
-    def _install(self, tenant: str, job: str, source: str | Path | bytes) -> Capsule:
+    def _install(self, tenant: str, job: str, source: str | Path | bytes) -> tuple[Capsule, InstallResult]:
         self._check_usable()
         read, component = self._read(source)
         place = (tenant, job, read.name)
@@ -367,7 +367,7 @@ class Store:
                 )
                 self._record(place, "installed", now_ms, payload)
         self._durable()
-        return Capsule(self, place)
+        return Capsule(self, place), plan
 
     def audit(self, tenant: str = DEFAULT, after: int = 0, limit: int = 100) -> list[_history.AuditRecord]:
         """What people and gates changed in a tenant, in the order of the journal.

@@ -263,9 +263,12 @@ def drop_blobs(store: Store) -> None:
     store._durable()
     with store._blobs:
         keep = {mark.digest for tenant in store._journal.streams() for mark in _kept(store, tenant)}
+        present = set()
         for state in list(store._fold.capsules.values()):
             keep.update(state.native.version_digests)
+            present.add(state.native.component_digest)
         store._journal.drop_blobs(keep)
+        store._components.keep(present)
 
 
 def _retain(store: Store) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -10,9 +11,9 @@ from aiohttp import http_exceptions, web
 
 from capsa.errors import InvalidField
 from capsa.server import _limits
-from capsa.server._head import is_cbor
+from capsa.server._head import is_cbor, wants_cbor
 from capsa.server._problems import Refused
-from capsa.wire import Malformed, decode, decoded
+from capsa.wire import CBOR, JSON, Malformed, decode, decoded, encode
 from capsa.wire._requests import unknown_field
 
 if TYPE_CHECKING:
@@ -141,6 +142,18 @@ class Call:
             InvalidRequest: It is not such a request.
         """
         return decoded(await self.value(), type_)
+
+    async def slowly(self, work: Callable[[], Any]) -> Answer:
+        """The answer that some work comes to, made and written down off the event loop; bytes are JSON already."""
+        cbor = wants_cbor(self.request.headers.get("Accept"))
+
+        def written() -> bytes:
+            value = work()
+            if not isinstance(value, bytes):
+                return encode(value, cbor=cbor)
+            return encode(decode(value), cbor=True) if cbor else value
+
+        return Answer(await asyncio.to_thread(written), media=CBOR if cbor else JSON)
 
     def query(self) -> dict[str, str]:
         """What the query says, each parameter once.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from capsa.capsules import read_source
 from capsa.decisions._batch import MAX_DECISIONS, MAX_FEEDBACKS
-from capsa.errors import CapsaError, InvalidField, UnknownField, shown
+from capsa.errors import CapsaError, InvalidField, StaleDocument, UnknownField, shown
 from capsa.server import _problems
 from capsa.server._call import Answer, Call
 from capsa.server._problems import Refused
@@ -20,6 +20,7 @@ from capsa.wire import (
     FeedbackPost,
     context_page,
     decoded,
+    encode,
     feedback_json,
     installed_json,
     learning_json,
@@ -29,7 +30,6 @@ from capsa.wire import (
 )
 
 if TYPE_CHECKING:
-    from capsa._native import Decision
     from capsa.decisions import AsyncCapsule, InstallResult, Job
 
 _PAGE = 100
@@ -56,10 +56,7 @@ def _install(job: Job, name: str, data: bytes, dry_run: bool) -> InstallResult:
             value=shown(source.name),
             remedy=f"install it under …/capsules/{shown(source.name)}/install, or change its name",
         )
-    plan = job.plan(data)
-    if not dry_run:
-        job.install(data)
-    return plan
+    return job.plan(data) if dry_run else job.installed(data)
 
 
 async def describe(call: Call) -> Answer:
@@ -98,21 +95,18 @@ async def decide_batch(call: Call) -> Answer:
     asked = await call.body(DecideBatch)
     _check_length("requests", asked.requests, MAX_DECISIONS)
     async with call.service.slow():
-        answers = await asyncio.to_thread(_decide_all, capsule, asked.requests, full)
-    # Each is JSON already.
-    return Answer(b'{"results":[' + b",".join(answers) + b"]}")
+        return await call.slowly(lambda: _decide_all(capsule, asked.requests, full))
 
 
-def _decide_all(capsule: AsyncCapsule, requests: list[Any], full: bool) -> list[bytes]:
-    from capsa.wire import encode
-
-    def told(decision: Decision) -> bytes:
-        return capsule.sync.answer(decision, full=full)
-
-    return [
-        encode(_problems.document(answer, "")) if isinstance(answer, CapsaError) else told(answer)
+def _decide_all(capsule: AsyncCapsule, requests: list[Any], full: bool) -> bytes:
+    answers = [
+        encode(_problems.document(answer, ""))
+        if isinstance(answer, CapsaError)
+        else capsule.sync.answer(answer, full=full)
         for answer in _each(requests, _decision_arguments, capsule.sync.decide_batch)
     ]
+    # Each is JSON already.
+    return b'{"results":[' + b",".join(answers) + b"]}"
 
 
 def _decision_arguments(item: Any) -> dict[str, Any]:
@@ -141,19 +135,19 @@ async def feedback_batch(call: Call) -> Answer:
     posted = await call.body(FeedbackBatch)
     _check_length("events", posted.events, MAX_FEEDBACKS)
 
-    def work() -> list[Any]:
+    def work() -> dict[str, Any]:
         answers = _each(
             posted.events, lambda item: decoded(item, FeedbackPost).arguments(), capsule.sync.feedback_batch
         )
-        return [
+        results = [
             _problems.document(answer, "") if isinstance(answer, CapsaError) else feedback_json(answer)
             for answer in answers
         ]
+        failed = sum(isinstance(answer, CapsaError) for answer in answers)
+        return {"results": results, "okCount": len(results) - failed, "errCount": failed}
 
     async with call.service.slow():
-        results = await asyncio.to_thread(work)
-    failed = sum("type" in result for result in results)
-    return Answer({"results": results, "okCount": len(results) - failed, "errCount": failed})
+        return await call.slowly(work)
 
 
 def _each(
@@ -191,7 +185,7 @@ async def report(call: Call) -> Answer:
     call.query()
     capsule = call.capsule()
     async with call.service.slow():
-        return Answer(await asyncio.to_thread(lambda: report_json(capsule.sync.report())))
+        return await call.slowly(lambda: report_json(capsule.sync.report()))
 
 
 async def contexts(call: Call) -> Answer:
@@ -200,8 +194,9 @@ async def contexts(call: Call) -> Answer:
     limit = call.number(query, "limit", _PAGE)
     capsule = call.capsule()
     async with call.service.slow():
-        rows = await capsule.contexts(after=query.get("after"), limit=limit)
-    return Answer(context_page(rows, limit))
+        return await call.slowly(
+            lambda: context_page(capsule.sync.contexts(after=query.get("after"), limit=limit), limit)
+        )
 
 
 async def decisions(call: Call) -> Answer:
@@ -209,8 +204,7 @@ async def decisions(call: Call) -> Answer:
     after, limit = _page(call)
     capsule = call.capsule()
     async with call.service.slow():
-        rows = await asyncio.to_thread(lambda: page("decisions", capsule.sync.decisions(after, limit), limit))
-    return Answer(rows)
+        return await call.slowly(lambda: page("decisions", capsule.sync.decisions(after, limit), limit))
 
 
 async def feedback_log(call: Call) -> Answer:
@@ -218,10 +212,7 @@ async def feedback_log(call: Call) -> Answer:
     after, limit = _page(call)
     capsule = call.capsule()
     async with call.service.slow():
-        rows = await asyncio.to_thread(
-            lambda: page("feedback", capsule.sync.feedback_log(after, limit), limit)
-        )
-    return Answer(rows)
+        return await call.slowly(lambda: page("feedback", capsule.sync.feedback_log(after, limit), limit))
 
 
 async def audit(call: Call) -> Answer:
@@ -268,25 +259,37 @@ async def change_learning(call: Call) -> Answer:
     sent = await call.value()
     if not isinstance(sent, dict):
         raise InvalidField("the document is not an object", pointer="", remedy="send settings by name")
-    present = learning_json(await capsule.learning())
+    async with call.service.slow():
+        while True:
+            present = learning_json(await capsule.learning())
+            version, changes = _wanted(call, sent, present)
+            try:
+                # Worked out against this document: it must still be the one that is changed.
+                return _document(
+                    await capsule.update_learning(
+                        if_version=present["version"] if version is None else version, **changes
+                    )
+                )
+            except StaleDocument:
+                if version is not None:
+                    raise
+
+
+def _wanted(call: Call, sent: dict[str, Any], present: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
+    """The version that the caller wants to change, if he says so, and the changes."""
     version = _if_match(call, present["version"])
     changes = _old_spellings(sent)
     if "version" in changes:
         # Sent back as it was read: then it says which document was meant.
         version = _same_version(changes.pop("version"), version)
-    if changes.pop("overridden", present["overridden"]) != present["overridden"] and version in (
-        None,
-        present["version"],
-    ):
+    overridden = changes.pop("overridden", present["overridden"])
+    if overridden != present["overridden"] and version in (None, present["version"]):
         raise InvalidField(
             "overridden is told, not set",
             pointer="/overridden",
             remedy="leave it out, or send it as it was read",
         )
-    if call.request.method == "PUT":
-        changes = _differing(changes, present)
-    async with call.service.slow():
-        return _document(await capsule.update_learning(if_version=version, **changes))
+    return version, _differing(changes, present) if call.request.method == "PUT" else changes
 
 
 _TAGS = re.compile(r'\s*((W/)?"[^"]*"\s*(,\s*(W/)?"[^"]*"\s*)*)')

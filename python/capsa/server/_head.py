@@ -31,6 +31,8 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%-]*)(:[0-9]{0,5})
 _KNOWN_HOSTS: Final[set[str]] = set()
 _KNOWN_NAMES: Final[set[tuple[bytes, ...]]] = set()
 _MOST_KNOWN: Final = 1000
+#: Longer ones, together, are not remembered: whoever sends them has no key yet.
+_SHORT_NAMES: Final = 512
 
 
 def check_head(request: web.BaseRequest) -> None:
@@ -46,7 +48,8 @@ def check_head(request: web.BaseRequest) -> None:
     # A client says the same names every time.
     if names not in _KNOWN_NAMES:
         _check_once([name.lower() for name in names])
-        _remember(_KNOWN_NAMES, names)
+        if sum(map(len, names)) <= _SHORT_NAMES:
+            _remember(_KNOWN_NAMES, names)
     host = request.headers.get("Host")
     if host is None:
         if version == HttpVersion11:
@@ -54,7 +57,8 @@ def check_head(request: web.BaseRequest) -> None:
     elif host not in _KNOWN_HOSTS:
         if _HOST.fullmatch(host) is None:
             raise _malformed("the header Host names no host")
-        _remember(_KNOWN_HOSTS, host)
+        if len(host) <= _SHORT_NAMES:
+            _remember(_KNOWN_HOSTS, host)
 
 
 def _remember(known: set[T], value: T) -> None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from capsa.errors import NotFound
 
 if TYPE_CHECKING:
     from capsa.decisions import Store
@@ -80,18 +83,17 @@ class Meter:
         )
 
 
-def exposition(meter: Meter, store: Store | None, *, names: bool) -> bytes:
+def exposition(meter: Meter, store: Store | None) -> bytes:
     """Everything in Prometheus's text format.
 
     Args:
         meter: What the server counted.
-        store: What is served; ``None`` while it is being opened.
-        names: Whether capsules are named: only to who has the key.
+        store: What is served, capsule by capsule; ``None`` for who has no key, and while it is being opened.
     """
     registry = CollectorRegistry()
     registry.register(_Collected(meter.collect()))
     if store is not None:
-        registry.register(_Collected(_capsules(store, names=names)))
+        registry.register(_Collected(_capsules(store)))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
@@ -104,37 +106,24 @@ class _Collected(Collector):
         return self._metrics
 
 
-def _capsules(store: Store, *, names: bool) -> Iterator[Metric]:
-    labels = ["tenant", "job", "capsule"] if names else []
+def _capsules(store: Store) -> Iterator[Metric]:
+    labels = ["tenant", "job", "capsule"]
     decisions = CounterMetricFamily("capsa_decisions", "Decisions that were recorded.", labels=labels)
     feedback = CounterMetricFamily(
         "capsa_feedback", "Feedback by what became of it.", labels=[*labels, "status"]
     )
     waiting = GaugeMetricFamily("capsa_feedback_pending", "Decisions that await feedback.", labels=labels)
     contexts = GaugeMetricFamily("capsa_contexts", "Context keys that are held.", labels=labels)
-    total: dict[str, Any] = {"decisions": 0, "waiting": 0, "contexts": 0}
-    statuses: dict[str, int] = {}
     places = store.places()
     for place in places:
-        counts = store.counts(place)
-        if names:
+        with suppress(NotFound):
+            # Otherwise it was deleted meanwhile.
+            counts = store.counts(place)
             decisions.add_metric(place, counts["decisions"])
             waiting.add_metric(place, counts["waiting"][0])
             contexts.add_metric(place, counts["contexts"][0])
-        total["decisions"] += counts["decisions"]
-        total["waiting"] += counts["waiting"][0]
-        total["contexts"] += counts["contexts"][0]
-        for status, count in counts["feedback"].items():
-            if not isinstance(count, int):
-                continue
-            statuses[status] = statuses.get(status, 0) + count
-            if names:
-                feedback.add_metric([*place, status], count)
-    if not names:
-        decisions.add_metric([], total["decisions"])
-        waiting.add_metric([], total["waiting"])
-        contexts.add_metric([], total["contexts"])
-        for status, count in sorted(statuses.items()):
-            feedback.add_metric([status], count)
+            for status, count in counts["feedback"].items():
+                if isinstance(count, int):
+                    feedback.add_metric([*place, status], count)
     yield from (decisions, feedback, waiting, contexts)
     yield GaugeMetricFamily("capsa_capsules", "Capsules that are installed.", value=len(places))

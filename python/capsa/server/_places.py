@@ -9,7 +9,8 @@ from capsa.wire import NewJob, to_json
 async def tenants(call: Call) -> Answer:
     """Every tenant."""
     call.query()
-    return Answer({"tenants": to_json(await call.store.tenants())})
+    async with call.service.slow():
+        return Answer({"tenants": to_json(await call.store.tenants())})
 
 
 async def purge_tenant(call: Call) -> Answer:
@@ -26,7 +27,8 @@ async def jobs(call: Call) -> Answer:
     """Every job of a tenant."""
     call.query()
     tenant = call.named["tenant"]
-    return Answer({"tenant": tenant, "jobs": to_json(await call.store.jobs(tenant))})
+    async with call.service.slow():
+        return Answer({"tenant": tenant, "jobs": to_json(await call.store.jobs(tenant))})
 
 
 async def create_job(call: Call) -> Answer:

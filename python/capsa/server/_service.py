@@ -54,10 +54,11 @@ class Service:
         self.stopping = False
         self._log_requests = log_requests
         self._store: AsyncStore | None = None
-        self._failed: CapsaError | None = None
         self._capsules: dict[tuple[str, str, str], AsyncCapsule] = {}
         self._slow = asyncio.Semaphore(_limits.SLOW_AT_ONCE)
         self._waiting = 0
+        #: Held while metrics are gathered: once at a time.
+        self.measuring = asyncio.Lock()
         self._prefix = f"{time.time_ns() // 1_000_000:011x}{os.getpid() & 0xFFFF:04x}"
         self._numbers = itertools.count(1)
 
