@@ -73,5 +73,6 @@ def test_what_fails_says_so(server: Served) -> None:
     assert "key" in run(server.url, "report", "router", code=1, key="wrong-0123456789abcdef").stderr
     assert "unknown" in run(server.url, "report", "nothing", "--json", code=1).stdout
     assert "backup" in run(server.url, "replay", "router", "dec_x", code=1).stderr
+    assert "needs the folder of its store" in run(server.url, "rebuild", code=2).stderr
     server.stop()
     assert "feedback" not in run(server.url, "feedback", "router", "dec_x", "--reward", "1", code=1).stdout

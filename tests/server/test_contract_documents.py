@@ -163,6 +163,28 @@ def test_what_is_shown_of_later_settings_may_be_sent_back(capsules: Capsules) ->
     assert capsules.install(PLAIN).put({"canary": {"share": None}, "override": None}).status == 200
 
 
+@pytest.mark.parametrize(
+    "name", ["self", "cls", "if_version", "changes", "idempotency_key", "args", "kwargs"]
+)
+def test_names_of_pythons_own_are_unknown_fields(capsules: Capsules, name: str) -> None:
+    """A body's keys become arguments somewhere: none of them may meet one that is there."""
+    capsule = capsules.install(PLAIN)
+    before = capsule.get("/learning").value
+    for answered in (
+        capsule.patch({name: 1}),
+        capsule.put({name: 1}),
+        capsule.post("/decide", {name: 1}),
+        capsule.post("/feedback", {name: 1}),
+        capsule.post("/decide/batch", {"requests": [], name: 1}),
+        capsule.post("/feedback/batch", {"events": [], name: 1}),
+        capsule.served.post("/tenants/default/jobs", {"id": "another", name: 1}),
+    ):
+        assert problem(answered, 400, "unknown-field")["errors"][0]["value"] == name
+    [item] = capsule.post("/decide/batch", {"requests": [{name: 1}]}).value["results"]
+    assert item["type"] == "/problems/unknown-field"
+    assert capsule.get("/learning").value == before
+
+
 # --- install
 
 

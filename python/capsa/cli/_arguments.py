@@ -22,7 +22,7 @@ def add_json(command: argparse.ArgumentParser) -> None:
 
 def add_store(command: argparse.ArgumentParser) -> None:
     """Adds the folder of the store, and ``--json``."""
-    command.add_argument("store", type=path, metavar="STORE", help="the folder of the store")
+    command.add_argument("store", type=folder, metavar="STORE", help="the folder of the store")
     add_json(command)
 
 
@@ -86,6 +86,13 @@ def path(text: str) -> Path:
         # pathlib would take it for the working folder.
         raise argparse.ArgumentTypeError("the path is empty")
     return Path(text)
+
+
+def folder(text: str) -> Path:
+    """Reads the folder of a store, which a server cannot stand in for."""
+    if is_url(text):
+        raise argparse.ArgumentTypeError(f"{text} is a server; this command needs the folder of its store")
+    return path(text)
 
 
 def path_or_url(text: str) -> Path | str:

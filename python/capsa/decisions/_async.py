@@ -306,9 +306,13 @@ class AsyncCapsule:
 
     async def update_learning(self, *, if_version: int | None = None, **changes: Any) -> dict[str, Any]:
         """See `Capsule.update_learning`."""
-        return await asyncio.to_thread(
-            partial(self._capsule.update_learning, if_version=if_version, **changes)
-        )
+        return await self.change_learning(changes, if_version=if_version)
+
+    async def change_learning(
+        self, changes: Mapping[str, Any], *, if_version: int | None = None
+    ) -> dict[str, Any]:
+        """As `update_learning`, of a mapping: its names may be any, such as those of somebody's request."""
+        return await asyncio.to_thread(self._capsule._change_learning, changes, if_version)
 
     async def delete(self) -> Deleted:
         """See `Capsule.delete`."""

@@ -428,6 +428,10 @@ class Capsule:
             InvalidRequest: A setting that does not exist or a value that does not hold.
             StaleDocument: The document has another version by now.
         """
+        return self._change_learning(changes, if_version)
+
+    def _change_learning(self, changes: Mapping[str, Any], if_version: int | None) -> dict[str, Any]:
+        """As `update_learning`, of names that somebody sent: they may be those of its own arguments."""
         with self._store._lock:
             state = self._state()
             if if_version is not None:

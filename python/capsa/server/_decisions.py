@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from capsa.capsules import read_source
@@ -219,14 +220,13 @@ async def audit(call: Call) -> Answer:
     """What people and gates changed, by pages: of a tenant, or of one capsule."""
     query = call.query()
     after, limit = call.number(query, "after", 0), call.number(query, "limit", _PAGE)
+    read: Callable[[int, int], list[Any]]
     if "capsule" in call.named:
-        capsule = call.capsule()
-        async with call.service.slow():
-            rows = await asyncio.to_thread(capsule.sync.audit, after, limit)
+        read = call.capsule().sync.audit
     else:
-        async with call.service.slow():
-            rows = await call.store.audit(query.get("tenant", "default"), after=after, limit=limit)
-    return Answer(page("audit", rows, limit))
+        read = partial(call.store.sync.audit, query.get("tenant", "default"))
+    async with call.service.slow():
+        return await call.slowly(lambda: page("audit", read(after, limit), limit))
 
 
 async def story(call: Call) -> Answer:
@@ -234,7 +234,7 @@ async def story(call: Call) -> Answer:
     call.query()
     capsule = call.capsule()
     async with call.service.slow():
-        return Answer(to_json(await capsule.story(call.named["decisionId"])))
+        return await call.slowly(lambda: to_json(capsule.sync.story(call.named["decisionId"])))
 
 
 def _page(call: Call) -> tuple[int, int]:
@@ -265,11 +265,10 @@ async def change_learning(call: Call) -> Answer:
             version, changes = _wanted(call, sent, present)
             try:
                 # Worked out against this document: it must still be the one that is changed.
-                return _document(
-                    await capsule.update_learning(
-                        if_version=present["version"] if version is None else version, **changes
-                    )
+                document = await capsule.change_learning(
+                    changes, if_version=present["version"] if version is None else version
                 )
+                return _document(document)
             except StaleDocument:
                 if version is not None:
                     raise

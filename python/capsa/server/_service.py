@@ -167,7 +167,7 @@ class Service:
             media, body = _encoded(answer, request)
         except CapsaError as error:
             status, media, headers, body = self._refused(error, request, request_id)
-            close = close or (isinstance(error, Refused) and error.close)
+            close = isinstance(error, Refused) and error.close
             if isinstance(error, UnknownCapsule):
                 self._capsules.clear()
         except ConnectionError:
