@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import capsa
+from capsa.decisions import _short
 from capsa.wire import Decide, FeedbackPost, Malformed, decode, decoded, feedback_json
 
 SPECS = {
@@ -102,7 +103,7 @@ def came_of(call: Any, *arguments: Any) -> Any:
 
 def short_decide(twin: Twin, other: Twin, body: bytes) -> Any:
     """The short way, with the long one behind it: as the server does it."""
-    decision = twin.capsule._decide_body(body)
+    decision = _short.decide(twin.capsule, body)
     if decision is None:
         # It has used a nonce up.
         other.store._nonces.take(int(other.now * 1000))
@@ -112,7 +113,7 @@ def short_decide(twin: Twin, other: Twin, body: bytes) -> Any:
 
 def short_feedback(twin: Twin, body: bytes) -> Any:
     """As `short_decide`."""
-    answer = twin.capsule._feedback_body(body)
+    answer = _short.feedback(twin.capsule, body)
     return long_feedback(twin, body) if answer is None else json.loads(answer)
 
 
@@ -215,11 +216,13 @@ def test_odd_bodies(body: bytes) -> None:
 def test_most_go_the_short_way() -> None:
     """Otherwise everything above compares the long way with itself."""
     twin = Twin(SPECS["one"])
-    decision = twin.capsule._decide_body(b'{"input":{"task_type":"a"},"options":["balanced",0],"current":0}')
+    decision = _short.decide(
+        twin.capsule, b'{"input":{"task_type":"a"},"options":["balanced",0],"current":0}'
+    )
     assert decision is not None
     body = json.dumps({"decisionId": decision.id, "outcome": {"quality": 1, "latency_ms": 3}}).encode()
-    assert twin.capsule._feedback_body(body) is not None
-    assert twin.capsule._feedback_body(body) is None
+    assert _short.feedback(twin.capsule, body) is not None
+    assert _short.feedback(twin.capsule, body) is None
     assert long_feedback(twin, body)["status"] == "repeated"
 
 
@@ -255,13 +258,13 @@ def test_the_short_way_knows_what_was_taken_away() -> None:
     state = twin.capsule.state_hash
     for way, decision_id in ids.items():
         body = json.dumps({"decisionId": decision_id, "outcome": {"quality": 1, "latency_ms": 3}}).encode()
-        assert twin.capsule._feedback_body(body) is None, way
+        assert _short.feedback(twin.capsule, body) is None, way
         with pytest.raises(capsa.UnknownDecision):
             long_feedback(twin, body)
     assert twin.capsule.state_hash == state
     twin.now += 1
     body = json.dumps({"decisionId": given_id(twin), "outcome": {"quality": 1, "latency_ms": 3}}).encode()
-    assert twin.capsule._feedback_body(body) is not None
+    assert _short.feedback(twin.capsule, body) is not None
 
 
 def test_what_is_valued_while_the_settings_change_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +279,7 @@ def test_what_is_valued_while_the_settings_change_is_done_again(monkeypatch: pyt
         return row(*arguments)
 
     monkeypatch.setattr(twin.store._ledger, "row", changed_meanwhile)
-    assert twin.capsule._feedback_body(body) is None
+    assert _short.feedback(twin.capsule, body) is None
     assert short_feedback(twin, body)["status"] == "frozen"
 
 

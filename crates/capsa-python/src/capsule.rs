@@ -5,12 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use capsa_core::capsule::Capsule as State;
 use capsa_core::cbor::{ByName, Bytes16, DecodeError};
-use capsa_core::decide::{Ask, decide};
-use capsa_core::definition::{Definition, Mode};
-use capsa_core::events::{Decided, Event, KeyFrom};
-use capsa_core::input::{check_contexts, flatten};
+use capsa_core::definition::Definition;
+use capsa_core::events::Event;
 use capsa_core::program::{Overrides, Program};
-use capsa_core::record::{Circumstances, record, stream_key};
+use capsa_core::record::stream_key;
 use capsa_core::rejected::{Refusal, Rejected};
 use capsa_core::sealed;
 use capsa_core::world::{self, Fields, Value};
@@ -38,10 +36,10 @@ const FEW_OPTIONS: usize = 16;
 /// One capsule's component and state.
 #[pyclass(module = "capsa._native", frozen)]
 pub struct Capsule {
-    origin: Arc<Origin>,
+    pub(crate) origin: Arc<Origin>,
     stream_key: [u8; 8],
     inner: Mutex<Inner>,
-    decides: Pace,
+    pub(crate) decides: Pace,
     values: Pace,
 }
 
@@ -68,69 +66,10 @@ impl Capsule {
         self.stream_key
     }
 
-    /// Where it is.
-    pub(crate) fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
     /// The program in force, and the component.
     pub(crate) fn ready(&self) -> (Arc<Program>, Arc<capsa_vm::Component>) {
         let inner = self.lock();
         (Arc::clone(inner.state.program()), Arc::clone(&inner.component))
-    }
-
-    /// Frames the input and decides; again where the capsule was changed in between.
-    fn decide_once(
-        &self,
-        nonce: [u8; 16],
-        now_ms: u64,
-        input: Vec<(String, capsa_core::input::Json)>,
-        context_key: Option<&str>,
-        asked: &Asked,
-    ) -> Result<Made, Raised> {
-        let fields = flatten(input)?;
-        loop {
-            let (program, component) = self.ready();
-            let of_request = program.definition.allowed(&asked.options)?;
-            let current = match &asked.current {
-                Some(current) => Some(program.definition.pick("/current", current)?),
-                None => None,
-            };
-            let (notes, unfit) = check_contexts(&program.definition.contexts, &fields, context_key.is_some())?;
-            let framed = if unfit.is_empty() {
-                component.frame(&fields)
-            } else {
-                let fit = fields.iter().enumerate().filter(|(at, _)| !unfit.contains(at));
-                component.frame(&fit.map(|(_, field)| field.clone()).collect::<Fields>())
-            }
-            .map_err(|failed| failed.error)?;
-            let (computed, of_guest) = program.framed(framed.choices).map_err(Raised::BadAnswer)?;
-            let (key, key_from) = match context_key {
-                Some(key) => (key.to_owned(), KeyFrom::Request),
-                None => (computed, KeyFrom::Input),
-            };
-            let allowed = of_request.iter().zip(&of_guest).map(|(request, guest)| *request && *guest).collect();
-            let ask = Ask { nonce, stream_key: self.stream_key, now_ms, key, allowed, current };
-            let mut inner = self.lock();
-            if !Arc::ptr_eq(inner.state.program(), &program) {
-                continue;
-            }
-            let capsule_version = inner.state.version();
-            let version = Arc::clone(&inner.state.current().definition);
-            let (_, learned, cache) = inner.state.for_decision();
-            let decision = decide(&program, learned, cache, &ask)?;
-            let learner_version = learned.version();
-            let subject = asked.subject;
-            let around = Circumstances { key_from, notes, capsule_version, learner_version, subject };
-            drop(inner);
-            let mut warnings = around.notes.warnings();
-            if decision.baseline_replaced {
-                warnings.push("the baseline is not allowed: answered the first option that is".to_owned());
-            }
-            let record = record(&program, &ask, &decision, &around);
-            let payload = if record.mode == Mode::Off { Vec::new() } else { record.encode(&version) };
-            return Ok(Made { record, version, payload, warnings, log: log_lines(framed.log) });
-        }
     }
 }
 
@@ -143,21 +82,6 @@ impl Capsule {
             Arc::new(Origin { tenant: tenant.to_owned(), job: job.to_owned(), place, keys: keys.clone_ref(py) });
         let inner = Mutex::new(Inner { state, component: Arc::clone(&component.0) });
         Self { origin, stream_key, inner, decides: Pace::default(), values: Pace::default() }
-    }
-
-    fn decided(
-        &self,
-        py: Python<'_>,
-        nonce: [u8; 16],
-        now_ms: u64,
-        input: Vec<(String, capsa_core::input::Json)>,
-        context_key: Option<&str>,
-        asked: &Asked,
-    ) -> Result<Decision, Raised> {
-        let made = self.decides.run(py, || self.decide_once(nonce, now_ms, input, context_key, asked))?;
-        let payload = PyBytes::new(py, &made.payload).unbind();
-        let decision = Decision::new(made.record, Arc::clone(&self.origin), made.version, payload);
-        Ok(decision.with_words(made.warnings, made.log))
     }
 
     /// Has the guest value an outcome.
@@ -183,15 +107,6 @@ impl Capsule {
             Ok((valued.reward.clamp(low, high), log_lines(valued.log)))
         })
     }
-}
-
-/// A decision on its way to Python.
-struct Made {
-    record: Decided,
-    version: Arc<Definition>,
-    payload: Vec<u8>,
-    warnings: Vec<String>,
-    log: Vec<(String, String)>,
 }
 
 #[pymethods]

@@ -10,6 +10,7 @@ mod body;
 mod capsule;
 mod contexts;
 mod convert;
+mod deciding;
 mod decision;
 mod errors;
 mod events;

@@ -74,7 +74,7 @@ impl Post {
     /// says what is wrong with it.
     pub fn read(capsule: &Capsule, py: Python<'_>, body: &[u8], now_ms: u64) -> Option<Self> {
         let (id, said) = said(body)?;
-        let opened = capsule.origin().keys.get().with(|keys| keys.open(&capsule.origin().place, &id))?;
+        let opened = capsule.origin.keys.get().with(|keys| keys.open(&capsule.origin.place, &id))?;
         let Sealed { nonce, sequence, horizon_ms, carried } = opened;
         let decided_ms = Bytes16(nonce).time_ms();
         let deadline_ms = decided_ms.saturating_add_signed(horizon_ms);

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from capsa.decisions import _erasure
+from capsa.decisions import _erasure, _short
 from capsa.decisions._answers import ContextMemory, Feedback
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, _Unset
 from capsa.decisions._store import DEFAULT, Store, open_store
@@ -240,7 +240,7 @@ class AsyncCapsule:
         Faster than with its values: nothing of it becomes an object of Python's. ``None`` where it has to be read the
         long way: malformed, with other keys or types, or large. Nothing was decided then.
         """
-        decision = self._capsule._decide_body(body)
+        decision = _short.decide(self._capsule, body)
         if decision is not None and not decision.is_in_id:
             await self._disk.durable()
         return decision
@@ -279,7 +279,7 @@ class AsyncCapsule:
 
         ``None`` where it has to be read the long way; nothing has changed then.
         """
-        answer = self._capsule._feedback_body(body)
+        answer = _short.feedback(self._capsule, body)
         if answer is not None:
             await self._disk.durable()
         return answer

@@ -134,16 +134,6 @@ class Capsule:
             if self._recorded(state, epoch, decision, now_ms):
                 return decision
 
-    def _decide_body(self, body: bytes) -> Decision | None:
-        """As `_decide`, of the body of a request as most are; ``None`` where it has to be read the long way."""
-        store = self._store
-        while True:
-            state = self._state()
-            epoch, now_ms = state.epoch, store._now_ms()
-            decision = state.native.decide_body(store._nonces.take(now_ms), now_ms, body)
-            if decision is None or self._recorded(state, epoch, decision, now_ms):
-                return decision
-
     def _recorded(self, state: CapsuleState, epoch: int, decision: Decision, now_ms: int) -> bool:
         """Records a decision that was just made; false where it is outdated, and is to be made again."""
         if decision.log:
@@ -292,31 +282,6 @@ class Capsule:
                     row.received(posted.event, answer.sequence)
                     row.answer = answer
                 return answer
-
-    def _feedback_body(self, body: bytes) -> bytes | None:
-        """As `_feedback`, of the body of a request as most are, answered as JSON.
-
-        ``None`` where it has to be done the long way; nothing has changed then.
-        """
-        store, tenant = self._store, self._place[0]
-        state = self._state()
-        native, epoch, now_ms = state.native, state.epoch, store._now_ms()
-        post = native.read_post(body, now_ms)
-        if post is None or post.decided_ms <= state.purged_ms:
-            return None
-        if not max(state.since + 1, store._journal.first(tenant)) <= post.decided_at:
-            return None
-        if post.log:
-            self._write_log(post.log)
-        payload, nonce = post.payload, post.nonce
-        with store._lock:
-            row = store._ledger.row(tenant, nonce, native)
-            if row.posts or row.erased or state.epoch != epoch:
-                return None
-            event = store._append(self._place, "outcome_received", now_ms, payload, once=(nonce,))
-            answer = native.learn(post, payload, event.sequence, now_ms)
-            row.learned(post, event.sequence, answer)
-        return answer
 
     def _explicit(
         self,

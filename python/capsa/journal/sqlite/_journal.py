@@ -17,10 +17,10 @@ from capsa.journal._interface import FOLLOW_EVENTS, MAX_BLOB_BYTES
 from capsa.journal._verify import Fault
 from capsa.journal.sqlite import _blobs, _database, _index, _keys
 from capsa.journal.sqlite._backup import Backup, Progress, backup_open
+from capsa.journal.sqlite._group import Stream
 from capsa.journal.sqlite._opened import OpenStore
 from capsa.journal.sqlite._tables import SEQUENCE_BITS
 from capsa.journal.sqlite._verify import verify_database
-from capsa.journal.sqlite._writer import Stream
 
 #: Events that are read at once. Between pages no transaction is open, so that the log can be used again.
 _PAGE_EVENTS: Final = 1000

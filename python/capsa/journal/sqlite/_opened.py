@@ -19,8 +19,9 @@ from capsa.journal import _secrets
 from capsa.journal._errors import unwritable
 from capsa.journal.sqlite import _database, _index, _keys
 from capsa.journal.sqlite._folder import StoreFolder
+from capsa.journal.sqlite._group import Stream
 from capsa.journal.sqlite._seal import Seals
-from capsa.journal.sqlite._writer import Stream, Writer
+from capsa.journal.sqlite._writer import Writer
 
 #: Those that are open. One that nobody refers to any more still has events to write, and holds its lock.
 _OPEN: set[OpenStore] = set()

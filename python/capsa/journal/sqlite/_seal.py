@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from capsa.journal import _chain
 from capsa.journal._checkpoint import Checkpoint, decode, digest_of, sign
 from capsa.journal.sqlite import _database
-from capsa.journal.sqlite._writer import Stream
+from capsa.journal.sqlite._group import Stream
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -23,9 +23,10 @@ from typing import Any, Final, TypeVar
 from capsa.errors import CapsaError, StoreClosed, StoreUnwritable
 from capsa.journal import _chain, _claims
 from capsa.journal._errors import unwritable
-from capsa.journal._event import CUT_TYPES, EVENT_TYPES, Event
+from capsa.journal._event import EVENT_TYPES, Event
 from capsa.journal._interface import MAX_PAYLOAD_BYTES
 from capsa.journal.sqlite import _database, _index
+from capsa.journal.sqlite._group import Group, Job, Origin, Stream
 from capsa.journal.sqlite._tables import SEQUENCE_BITS
 
 #: Most events of one transaction, and so of the queue.
@@ -43,94 +44,6 @@ _ORIGINS: Final = 10_000
 T = TypeVar("T")
 
 
-class Stream:
-    """What the writer knows of a stream.
-
-    Attributes:
-        name: The tenant.
-        id: Its number in the database; 0 before its first event is written.
-        length: Events that were given a place. The lock guards it.
-        taken: Events that are written or being written. The lock guards it.
-        durable: Events that are on disk. The lock guards it.
-        written: Events in the database. The writing thread's own.
-        head: Its head after `written` events. The writing thread's own.
-        first: The first event that was not cut off. The writing thread changes it.
-    """
-
-    __slots__ = ("durable", "first", "head", "id", "length", "name", "taken", "written")
-
-    def __init__(self, row: _database.StreamRow) -> None:
-        self.id, self.name, self.length, self.head, self.first = row
-        self.taken = self.durable = self.written = row.length
-
-
-class _Origin:
-    """What events of one stream, type, principal and path have in common."""
-
-    __slots__ = ("cuttable", "header", "id", "path", "principal", "stream", "type")
-
-    def __init__(self, stream: Stream, type_: str, principal: str, path: str) -> None:
-        self.stream, self.type, self.principal, self.path = stream, type_, principal, path
-        self.header = _chain.Header(_chain.SCHEMA, stream.name, type_, principal, path)
-        self.cuttable = type_ in CUT_TYPES
-        self.id = 0
-
-
-class _Job:
-    """Something else to be done in a transaction."""
-
-    __slots__ = ("_work", "refusal", "result")
-
-    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
-        self._work = work
-        self.result: Any = None
-        self.refusal: CapsaError | None = None
-
-    def run(self, connection: sqlite3.Connection) -> None:
-        """Does it. A refusal is the caller's, and has changed nothing; anything else is the journal's."""
-        try:
-            self.result = self._work(connection)
-        except StoreUnwritable:
-            raise
-        except CapsaError as refusal:
-            self.refusal = refusal
-
-
-class _Group:
-    """What goes into one transaction."""
-
-    __slots__ = ("bytes", "called", "done", "due", "events", "failure", "jobs", "once", "streams")
-
-    def __init__(self) -> None:
-        self.events: list[tuple[Event, _Origin]] = []
-        #: In the order of their first event: a dict, for a set has none.
-        self.streams: dict[Stream, None] = {}
-        #: Keys that count once, and times to be looked at, with stream and sequence of their event.
-        self.once: list[tuple[bytes, Stream, int]] = []
-        self.due: list[tuple[int, Stream, int]] = []
-        self.jobs: list[_Job] = []
-        self.bytes = 0
-        self.done = threading.Event()
-        self.failure: StoreUnwritable | None = None
-        #: Who is called once it is done. The writer's lock guards it.
-        self.called: list[Callable[[StoreUnwritable | None], object]] = []
-
-    @property
-    def filled(self) -> bool:
-        return bool(self.events or self.jobs)
-
-    def wait(self) -> None:
-        self.done.wait()
-        if self.failure is not None:
-            raise self.failure.again()
-
-    def end(self) -> None:
-        """Tells all who wait. Nobody can join them any more: it is not open, and not being written."""
-        self.done.set()
-        for call in self.called:
-            call(self.failure)
-
-
 class Writer:
     """Writes events and whatever else changes the database.
 
@@ -143,7 +56,7 @@ class Writer:
         self._connection = connection
         self._folder = folder
         self._streams = {row.name: Stream(row) for row in _database.streams(connection)}
-        self._origins: dict[tuple[str, str, str, str], _Origin] = {}
+        self._origins: dict[tuple[str, str, str, str], Origin] = {}
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
@@ -152,8 +65,8 @@ class Writer:
         self._lingering = False
         #: Whether somebody waits for the open group.
         self._wanted = False
-        self._open = _Group()
-        self._writing: _Group | None = None
+        self._open = Group()
+        self._writing: Group | None = None
         #: Why nothing more is taken: it failed or was closed.
         self._stopped: CapsaError | None = None
         self._failure: StoreUnwritable | None = None
@@ -222,7 +135,7 @@ class Writer:
                 has changed anything.
             size: The bytes that it writes, where that is much.
         """
-        job = _Job(work)
+        job = Job(work)
         self._queue(job, size).wait()
         if job.refusal is not None:
             raise job.refusal
@@ -231,15 +144,15 @@ class Writer:
 
     def post(self, work: Callable[[sqlite3.Connection], object], size: int = 0) -> None:
         """As `run`, and does not wait: it is durable before whatever is appended after it. It must not refuse."""
-        self._queue(_Job(work), size)
+        self._queue(Job(work), size)
 
     def post_next(self, work: Callable[[sqlite3.Connection], object]) -> None:
         """As `post`, for the writing thread itself, which must not wait for room. After the end it is dropped."""
         with self._lock:
             if self._stopped is None:
-                self._open.jobs.append(_Job(work))
+                self._open.jobs.append(Job(work))
 
-    def _queue(self, job: _Job, size: int) -> _Group:
+    def _queue(self, job: Job, size: int) -> Group:
         with self._lock:
             group = self._with_room(size)
             group.jobs.append(job)
@@ -333,7 +246,7 @@ class Writer:
         if self._failure is not None and any(of.length > of.durable for of in self._streams.values()):
             raise self._failure.again()
 
-    def _with_room(self, size: int) -> _Group:
+    def _with_room(self, size: int) -> Group:
         """The open group, once it has room. The lock is held."""
         while True:
             if self._stopped is not None:
@@ -344,7 +257,7 @@ class Writer:
             self._want()
             self._room.wait()
 
-    def _last(self) -> _Group | None:
+    def _last(self) -> Group | None:
         """The group that what was appended last is in, for somebody who waits for it. The lock is held."""
         if not self._open.filled:
             return self._writing
@@ -357,11 +270,11 @@ class Writer:
         if self._lingering:
             self._work.notify()
 
-    def _new_origin(self, stream: str, type_: str, principal: str, path: str) -> _Origin:
+    def _new_origin(self, stream: str, type_: str, principal: str, path: str) -> Origin:
         if type_ not in EVENT_TYPES:
             raise ValueError(f"{type_!r} is not a type of event")
         found = self._streams.get(stream)
-        origin = _Origin(
+        origin = Origin(
             found or Stream(_database.StreamRow(0, stream, 0, _chain.NO_HEAD)), type_, principal, path
         )
         if len(self._origins) >= _ORIGINS:
@@ -387,7 +300,7 @@ class Writer:
                 self._writing = None
             group.end()
 
-    def _next_group(self) -> _Group | None:
+    def _next_group(self) -> Group | None:
         """The open group, once there is something in it; ``None`` at the end."""
         with self._lock:
             while not self._open.filled and self._stopped is None:
@@ -403,14 +316,14 @@ class Writer:
             if self._failure is not None or not group.filled:
                 group.done.set()
                 return None
-            self._open = _Group()
+            self._open = Group()
             self._writing = group
             for stream in group.streams:
                 stream.taken = stream.length
             self._room.notify_all()
         return group
 
-    def _commit(self, group: _Group) -> None:
+    def _commit(self, group: Group) -> None:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         for stream in group.streams:
@@ -432,7 +345,7 @@ class Writer:
         if self.scrub:
             self._empty_log()
 
-    def _chained(self, events: Sequence[tuple[Event, _Origin]]) -> tuple[list[Any], list[Any]]:
+    def _chained(self, events: Sequence[tuple[Event, Origin]]) -> tuple[list[Any], list[Any]]:
         """The values of events, and of places to cut at, for their tables.
 
         What each event costs the writing thread, it costs here.
@@ -466,7 +379,7 @@ class Writer:
             )
         return values, anchors
 
-    def _give_up(self, group: _Group, error: BaseException) -> None:
+    def _give_up(self, group: Group, error: BaseException) -> None:
         """The commit of a group failed."""
         failure = error if isinstance(error, StoreUnwritable) else unwritable(self._folder, error)
         failure.__cause__ = None if failure is error else error
@@ -483,7 +396,7 @@ class Writer:
         group.end()
         following.end()
 
-    def _stop(self, failure: StoreUnwritable) -> _Group:
+    def _stop(self, failure: StoreUnwritable) -> Group:
         """Ends what was not begun yet, and gives it. The lock is held."""
         self._failure = self._failure or failure
         self._stopped = self._failure
