@@ -5,19 +5,23 @@ CapsaError                    detail, pointer, value, remedy; ``code`` is the pr
 ├── InvalidRequest            what a caller sent; nothing has changed
 │   ├── InvalidField · UnknownField
 │   ├── UnknownOption · UnknownStrategy · NoAllowedOption
-│   └── MetricOutOfRange · RewardOutOfRange · UnknownMetric · RewardMissing
+│   ├── MetricOutOfRange · RewardOutOfRange · UnknownMetric · RewardMissing
+│   └── InvalidPolicy         a capability policy, or what a definition wants
 ├── InvalidSpec               a YAML spec; ``problems`` has every line that is wrong
 ├── InvalidCapsule            a component that cannot be run or does not say what it is
 ├── NotFound
-│   ├── UnknownTenant · UnknownJob · UnknownCapsule · UnknownDecision
+│   ├── UnknownTenant · UnknownJob · UnknownCapsule · UnknownDecision · UnknownInvocation
 │   └── UnknownEvent · UnknownBlob           of a journal
 ├── Conflict
 │   ├── FeedbackConflict · InstallConflict
 │   └── AlreadyExists · IdempotencyConflict · StaleDocument
 ├── CapsuleRefused            the capsule answered with an error of its own
 ├── CapsuleFailure            the capsule's fault, never the host's
-│   ├── CapsuleTrapped · CapsuleDeadline · CapsuleOutOfMemory
-│   └── CapsuleStack · CapsuleBadOutput
+│   ├── CapsuleTrapped · CapsuleDeadline · CapsuleFuel · CapsuleOutOfMemory
+│   └── CapsuleStack · CapsuleLimit · CapsuleBadOutput
+├── CapabilityDenied          the capability policy does not grant what the capsule imports
+├── InstallRefused            what the store lets in says no
+├── WrongKind                 a tool was asked to decide, or a decision capsule invoked
 ├── StoreError
 │   ├── StoreForked · StoreClosed · JournalMismatch
 │   ├── StoreLocked           somebody else has the store open
@@ -39,10 +43,13 @@ from typing import ClassVar
 
 __all__ = [
     "AlreadyExists",
+    "CapabilityDenied",
     "CapsaError",
     "CapsuleBadOutput",
     "CapsuleDeadline",
     "CapsuleFailure",
+    "CapsuleFuel",
+    "CapsuleLimit",
     "CapsuleOutOfMemory",
     "CapsuleRefused",
     "CapsuleStack",
@@ -52,8 +59,10 @@ __all__ = [
     "HostFault",
     "IdempotencyConflict",
     "InstallConflict",
+    "InstallRefused",
     "InvalidCapsule",
     "InvalidField",
+    "InvalidPolicy",
     "InvalidRequest",
     "InvalidSpec",
     "JournalMismatch",
@@ -82,11 +91,13 @@ __all__ = [
     "UnknownDecision",
     "UnknownEvent",
     "UnknownField",
+    "UnknownInvocation",
     "UnknownJob",
     "UnknownMetric",
     "UnknownOption",
     "UnknownStrategy",
     "UnknownTenant",
+    "WrongKind",
 ]
 
 
@@ -184,6 +195,12 @@ class RewardMissing(InvalidRequest):
     code = "reward-missing"
 
 
+class InvalidPolicy(InvalidRequest):
+    """A capability policy, or what a definition wants, does not hold."""
+
+    code = "invalid-policy"
+
+
 class InvalidSpec(CapsaError):
     """A YAML spec that does not hold.
 
@@ -230,6 +247,12 @@ class UnknownDecision(NotFound):
     """No decision of this capsule has this id."""
 
     code = "unknown-decision"
+
+
+class UnknownInvocation(NotFound):
+    """No invocation of this capsule has this id."""
+
+    code = "unknown-invocation"
 
 
 class UnknownEvent(NotFound):
@@ -279,9 +302,21 @@ class StaleDocument(Conflict):
 
 
 class CapsuleRefused(CapsaError):
-    """The capsule answered with an error of its own, which is the detail."""
+    """The capsule answered with an error of its own, which is the detail.
+
+    Attributes:
+        failure: What a tool names it; ``None`` of a decision capsule.
+        retryable: Whether a tool says that the same call may succeed later.
+    """
 
     code = "capsule-refused"
+
+    def __init__(
+        self, detail: str, *, failure: str | None = None, retryable: bool = False, **fields: str | None
+    ) -> None:
+        super().__init__(detail, **fields)
+        self.failure = failure
+        self.retryable = retryable
 
 
 class CapsuleFailure(CapsaError):
@@ -295,9 +330,15 @@ class CapsuleTrapped(CapsuleFailure):
 
 
 class CapsuleDeadline(CapsuleFailure):
-    """The capsule used up its processor time."""
+    """The capsule used up its processor time, or the time that it may take in all."""
 
     code = "capsule-deadline"
+
+
+class CapsuleFuel(CapsuleFailure):
+    """The capsule used up its fuel, which counts instructions."""
+
+    code = "capsule-fuel"
 
 
 class CapsuleOutOfMemory(CapsuleFailure):
@@ -312,10 +353,34 @@ class CapsuleStack(CapsuleFailure):
     code = "capsule-stack"
 
 
+class CapsuleLimit(CapsuleFailure):
+    """The capsule went past a limit that has no class of its own: calls of the host, or elements of tables."""
+
+    code = "capsule-limit"
+
+
 class CapsuleBadOutput(CapsuleFailure):
     """The capsule answered something that its world or definition does not allow."""
 
     code = "capsule-bad-output"
+
+
+class CapabilityDenied(CapsaError):
+    """The capability policy does not grant what the capsule imports; the detail names it."""
+
+    code = "capability-denied"
+
+
+class InstallRefused(CapsaError):
+    """The store does not let in what was to be installed: see its setting ``install.allow``."""
+
+    code = "install-refused"
+
+
+class WrongKind(CapsaError):
+    """A tool was asked to decide, or a decision capsule was invoked."""
+
+    code = "wrong-kind"
 
 
 class StoreError(CapsaError):

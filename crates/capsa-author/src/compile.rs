@@ -9,7 +9,7 @@ use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::{Resolve, WorldId};
 
 use crate::inspect::sentences;
-use crate::sections::{append_definition, without_custom_sections};
+use crate::sections::{append_definition, component_header, without_custom_sections};
 use crate::wat::wat;
 
 /// The contract with capsule authors.
@@ -46,20 +46,70 @@ pub fn compile(definition: &Definition) -> Result<Vec<u8>, CompileError> {
     Ok(append_definition(component, definition))
 }
 
-/// The world of decision capsules.
-pub(crate) fn world() -> (Resolve, WorldId) {
+/// Why a core module could not be made a component.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum WrapError {
+    /// There is no such world.
+    #[error("there is no world {world:?}; there are {}", WORLDS.join(", "))]
+    UnknownWorld {
+        /// What was asked for.
+        world: String,
+    },
+    /// It is neither a module nor the text of one.
+    #[error("this is no core WebAssembly module: {reason}")]
+    NotAModule {
+        /// What the parser said.
+        reason: String,
+    },
+    /// Its imports and exports are not those of the world.
+    #[error("the module does not fit the world {world}: {reason}")]
+    Unfit {
+        /// Which world.
+        world: String,
+        /// The difference.
+        reason: String,
+    },
+}
+
+/// The worlds that a core module can be wrapped for.
+pub const WORLDS: [&str; 3] = ["decision", "tool", "compensable-tool"];
+
+/// A component of a world of `capsule.wit` around a core module, binary or text, that follows its canonical ABI.
+///
+/// # Errors
+///
+/// [`WrapError`] if it is no module, or does not fit.
+pub fn wrap(module: &[u8], world_name: &str) -> Result<Vec<u8>, WrapError> {
+    if !WORLDS.contains(&world_name) {
+        return Err(WrapError::UnknownWorld { world: world_name.to_owned() });
+    }
+    let not_a_module = |reason: String| WrapError::NotAModule { reason };
+    let core = wat::parse_bytes(module).map_err(|error| not_a_module(error.to_string()))?;
+    if component_header(&core) {
+        return Err(not_a_module("it is a component already".to_owned()));
+    }
+    wasmparser::Validator::new().validate_all(&core).map_err(|error| not_a_module(error.to_string()))?;
+    let mut core = core.into_owned();
+    let (resolve, world) = world(world_name);
+    wit_component::embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)
+        .and_then(|()| ComponentEncoder::default().validate(true).module(&core)?.encode())
+        .map_err(|error| WrapError::Unfit { world: world_name.to_owned(), reason: format!("{error:#}") })
+}
+
+/// A world of `capsule.wit`.
+pub(crate) fn world(name: &str) -> (Resolve, WorldId) {
     let mut resolve = Resolve::default();
     let world = resolve
         .push_str("capsule.wit", WIT)
-        .and_then(|package| resolve.select_world(&[package], Some("decision")))
-        .expect("capsule.wit is valid and has a world decision: every compilation in the tests reads it");
+        .and_then(|package| resolve.select_world(&[package], Some(name)))
+        .expect("capsule.wit is valid and has its worlds: every compilation in the tests reads it");
     (resolve, world)
 }
 
 fn encode(text: &str) -> Result<Vec<u8>, String> {
     let core = wat::parse_str(text).map_err(|e| e.to_string())?;
     let mut core = without_custom_sections(&core);
-    let (resolve, world) = world();
+    let (resolve, world) = world("decision");
     let component = wit_component::embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)
         .and_then(|()| ComponentEncoder::default().validate(true).module(&core)?.encode())
         .map_err(|e| format!("{e:#}"))?;

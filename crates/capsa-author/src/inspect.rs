@@ -37,6 +37,9 @@ impl fmt::Display for Source {
     }
 }
 
+/// The worlds that a component may fit.
+const WORLDS: [&str; 2] = ["decision", "tool"];
+
 /// Tells a component, a core module and a spec apart by their first bytes.
 pub fn looks_like(bytes: &[u8]) -> Source {
     if component_header(bytes) {
@@ -61,12 +64,21 @@ pub struct Inspected {
     pub imports: Vec<String>,
     /// What it offers, in order. Types alone are not listed.
     pub exports: Vec<String>,
-    /// `decision` where a component fits that world: no more imports, and both functions.
+    /// `decision` or `tool` where a component fits that world: no more imports, and its functions.
     pub world: Option<&'static str>,
     /// What it declares.
-    pub definition: Result<Definition, DefinitionError>,
+    pub definition: Result<Declared, DefinitionError>,
     /// The definition's section as it stands there, where there is exactly one and it is text.
     pub definition_json: Option<String>,
+}
+
+/// What a component declares, by its kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Declared {
+    /// A decision capsule's definition.
+    Decision(Box<Definition>),
+    /// A tool's, as JSON: what it wants of the host is for the host's policies to understand.
+    Tool(String),
 }
 
 /// Why some bytes could not be inspected.
@@ -150,7 +162,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspected, InspectError> {
     let sections = definitions(bytes);
     let definition = match sections.as_slice() {
         [] => Err(DefinitionError::Missing),
-        [json] => Definition::from_json(json).map_err(|problems| DefinitionError::Invalid { problems }),
+        [json] => declared(json),
         several => Err(DefinitionError::Repeated { count: several.len() }),
     };
     let definition_json = match sections.as_slice() {
@@ -163,7 +175,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspected, InspectError> {
         digest: digest(bytes),
         imports,
         exports,
-        world: (kind == Source::Component && fits_decision(bytes)).then_some("decision"),
+        world: if kind == Source::Component { WORLDS.into_iter().find(|name| fits(name, bytes)) } else { None },
         definition,
         definition_json,
     })
@@ -175,13 +187,42 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspected, InspectError> {
 ///
 /// [`EmbedError`] if the bytes are no valid component, or the definition breaks rules.
 pub fn embed_definition(component: &[u8], definition: &Definition) -> Result<Vec<u8>, EmbedError> {
+    check_component(component)?;
+    definition.filled().map_err(|problems| EmbedError::Invalid { problems })?;
+    Ok(append_definition(without_definition(component), definition))
+}
+
+/// The component with a tool's definition, a JSON object, in place of those that it has.
+///
+/// # Errors
+///
+/// [`EmbedError`] if the bytes are no valid component.
+pub fn embed_tool_definition(component: &[u8], definition: &serde_json::Value) -> Result<Vec<u8>, EmbedError> {
+    check_component(component)?;
+    Ok(append_definition(without_definition(component), definition))
+}
+
+fn check_component(component: &[u8]) -> Result<(), EmbedError> {
     let kind = looks_like(component);
     if kind != Source::Component {
         return Err(EmbedError::NotAComponent { kind });
     }
     Validator::new().validate_all(component).map_err(|e| InspectError::Malformed { reason: e.to_string() })?;
-    definition.filled().map_err(|problems| EmbedError::Invalid { problems })?;
-    Ok(append_definition(without_definition(component), definition))
+    Ok(())
+}
+
+fn declared(json: &[u8]) -> Result<Declared, DefinitionError> {
+    #[derive(serde::Deserialize)]
+    struct Peek {
+        kind: Option<String>,
+    }
+    let is_tool = serde_json::from_slice::<Peek>(json).is_ok_and(|peek| peek.kind.as_deref() == Some("tool"));
+    if is_tool {
+        let text = std::str::from_utf8(json).expect("JSON was read from it");
+        return Ok(Declared::Tool(text.to_owned()));
+    }
+    let read = Definition::from_json(json).map_err(|problems| DefinitionError::Invalid { problems })?;
+    Ok(Declared::Decision(Box::new(read)))
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -190,8 +231,8 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// Whether the types fit; what the functions do is not known.
-fn fits_decision(component: &[u8]) -> bool {
-    let (resolve, world) = world();
+fn fits(name: &str, component: &[u8]) -> bool {
+    let (resolve, world) = world(name);
     wit_component::targets(&resolve, world, component).is_ok()
 }
 

@@ -16,9 +16,10 @@ mod sections;
 mod spec;
 mod wat;
 
-pub use compile::{CompileError, compile};
+pub use compile::{CompileError, WORLDS, WrapError, compile, wrap};
 pub use inspect::{
-    DefinitionError, EmbedError, InspectError, Inspected, Source, embed_definition, inspect, looks_like,
+    Declared, DefinitionError, EmbedError, InspectError, Inspected, Source, embed_definition, embed_tool_definition,
+    inspect, looks_like,
 };
 pub use spec::{MAX_SPEC_BYTES, SpecError, SpecProblem, parse_spec};
 pub use wat::wat;

@@ -2,7 +2,8 @@
 //!
 //! Invariant: what is not a custom section is copied byte for byte.
 
-use capsa_core::definition::{Definition, SECTION};
+use capsa_core::definition::SECTION;
+use serde::Serialize;
 use wasmparser::BinaryReader;
 
 /// Bytes of the magic number and the version.
@@ -81,7 +82,7 @@ pub(crate) fn without_custom_sections(wasm: &[u8]) -> Vec<u8> {
 }
 
 /// The component with a definition as its last section.
-pub(crate) fn append_definition(mut component: Vec<u8>, definition: &Definition) -> Vec<u8> {
+pub(crate) fn append_definition(mut component: Vec<u8>, definition: &impl Serialize) -> Vec<u8> {
     let json = serde_json_canonicalizer::to_vec(definition).expect("a checked definition holds finite numbers only");
     let mut payload = Vec::with_capacity(SECTION.len() + 1 + json.len());
     push_length(&mut payload, SECTION.len());

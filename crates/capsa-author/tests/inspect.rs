@@ -40,7 +40,7 @@ fn a_compiled_spec_says_it_all() {
     let read = inspect(&bytes).unwrap();
     assert_eq!((Source::Component, bytes.len(), Some("decision")), (read.kind, read.size_bytes, read.world));
     assert_eq!((Vec::new(), vec!["frame".to_owned(), "reward".to_owned()]), (read.imports, read.exports));
-    assert_eq!(Ok(definition()), read.definition);
+    assert_eq!(Ok(decision(definition())), read.definition);
     let json = r#"{"kind":"decision","name":"r","reward":{"q":{"weight":1}},"schema":1,"strategies":[{"name":"choice","options":["a","b"]}]}"#;
     assert_eq!(Some(json), read.definition_json.as_deref());
     // The only custom section, and the last one, so that it can be replaced without a tool.
@@ -128,12 +128,12 @@ fn embedding_replaces_the_definition_and_keeps_every_other_byte() {
     let bare = component("(component (core module $m (func)) (@custom \"authors\" \"x\"))");
     let embedded = embed_definition(&bare, &definition()).unwrap();
     assert!(embedded.starts_with(&bare));
-    assert_eq!(Ok(definition()), inspect(&embedded).unwrap().definition);
+    assert_eq!(Ok(decision(definition())), inspect(&embedded).unwrap().definition);
 
     let other = Definition { name: "other".to_owned(), ..definition() };
     let replaced = embed_definition(&[embedded, section(SECTION, b"old")].concat(), &other).unwrap();
     assert!(replaced.starts_with(&bare));
-    assert_eq!(Ok(other.clone()), inspect(&replaced).unwrap().definition);
+    assert_eq!(Ok(decision(other.clone())), inspect(&replaced).unwrap().definition);
     assert_eq!(replaced, embed_definition(&replaced, &other).unwrap());
 }
 

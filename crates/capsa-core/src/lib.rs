@@ -11,6 +11,7 @@ pub mod definition;
 pub mod events;
 pub mod input;
 pub mod joint;
+pub mod kv;
 pub mod learned;
 pub mod learners;
 pub mod named;

@@ -1,6 +1,8 @@
 //! Specs and components.
 
+use capsa_author::Declared;
 use capsa_core::definition::Definition;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -39,9 +41,36 @@ pub fn inspect_component<'py>(py: Python<'py>, component: &[u8]) -> Result<Bound
     facts.set_item("exports", inspected.exports)?;
     facts.set_item("world", inspected.world)?;
     facts.set_item("kind", inspected.kind.to_string())?;
-    facts.set_item("definition", inspected.definition.as_ref().ok().map(json))?;
-    facts.set_item("definition_error", inspected.definition.err().map(|error| error.to_string()))?;
+    let (declares, definition, error) = match inspected.definition {
+        Ok(Declared::Decision(definition)) => (Some("decision"), Some(json(&definition)), None),
+        Ok(Declared::Tool(definition)) => (Some("tool"), Some(definition), None),
+        Err(error) => (None, None, Some(error.to_string())),
+    };
+    facts.set_item("declares", declares)?;
+    facts.set_item("definition", definition)?;
+    facts.set_item("definition_error", error)?;
     Ok(facts)
+}
+
+/// A component around a core module.
+#[pyfunction]
+pub fn wrap_module<'py>(py: Python<'py>, module: &[u8], world: &str) -> Result<Bound<'py, PyBytes>, Raised> {
+    let wrapped = py.detach(|| capsa_author::wrap(module, world));
+    Ok(PyBytes::new(py, &wrapped.map_err(|error| Raised::InvalidCapsule(error.to_string()))?))
+}
+
+/// A component with a tool's definition in it.
+#[pyfunction]
+pub fn embed_tool_definition<'py>(
+    py: Python<'py>,
+    component: &[u8],
+    definition: &str,
+) -> Result<Bound<'py, PyBytes>, Raised> {
+    let definition: serde_json::Value =
+        serde_json::from_str(definition).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let embedded = py.detach(|| capsa_author::embed_tool_definition(component, &definition));
+    let embedded = embedded.map_err(|error| Raised::InvalidCapsule(error.to_string()))?;
+    Ok(PyBytes::new(py, &embedded))
 }
 
 /// A definition with every default written down, both as JSON.

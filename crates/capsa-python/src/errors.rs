@@ -5,7 +5,7 @@ use capsa_core::capsule::FoldError;
 use capsa_core::cbor::DecodeError;
 use capsa_core::definition::Problem;
 use capsa_core::rejected::{Refusal, Rejected};
-use capsa_vm::{CallError, HostError, LoadError};
+use capsa_vm::{CallError, Failure, HostError, LoadError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -18,6 +18,12 @@ pub enum Raised {
     Call(CallError),
     /// What a guest answered, where only its definition can tell.
     BadAnswer(String),
+    /// What a tool says of why it could not do it.
+    ToolFailed(Failure),
+    /// A tool that imports what is not granted.
+    NotGranted(String),
+    /// Bytes that cannot be used as a capsule, in one sentence.
+    InvalidCapsule(String),
     /// A component that cannot be run.
     Load(LoadError),
     /// A host that cannot be made.
@@ -78,6 +84,15 @@ impl From<Raised> for PyErr {
                 };
                 exception(class, detail, |_| Ok(()))
             }
+            Raised::ToolFailed(Failure { code, message, retryable }) => {
+                exception("CapsuleRefused", message, |fields| {
+                    fields.set_item("failure", code)?;
+                    fields.set_item("retryable", retryable)
+                })
+            }
+            Raised::NotGranted(detail) => exception("CapabilityDenied", detail, |fields| {
+                fields.set_item("remedy", "grant it in the capsule's policy, or invoke a capsule that needs less")
+            }),
             Raised::BadAnswer(detail) => exception("CapsuleBadOutput", detail, |_| Ok(())),
             Raised::Spec(error) => {
                 let detail = error.to_string();
@@ -93,6 +108,7 @@ impl From<Raised> for PyErr {
                 let pointer = problems.first().map(|problem| problem.pointer.clone());
                 exception("InvalidCapsule", detail, |fields| fields.set_item("pointer", pointer))
             }
+            Raised::InvalidCapsule(detail) => exception("InvalidCapsule", detail, |_| Ok(())),
             Raised::Load(error) => exception("InvalidCapsule", error.to_string(), |_| Ok(())),
             Raised::Inspect(error) => exception("InvalidCapsule", error.to_string(), |_| Ok(())),
             Raised::Host(error) => exception("HostFault", error.to_string(), |_| Ok(())),
@@ -123,9 +139,15 @@ fn call_class(error: &CallError) -> &'static str {
         CallError::Trapped { .. } => "CapsuleTrapped",
         CallError::Stack { .. } => "CapsuleStack",
         CallError::Memory { .. } => "CapsuleOutOfMemory",
-        CallError::Deadline { .. } => "CapsuleDeadline",
+        CallError::Deadline { .. } | CallError::Wall { .. } => "CapsuleDeadline",
+        CallError::Fuel { .. } => "CapsuleFuel",
+        CallError::Tables { .. } | CallError::HostCalls { .. } | CallError::RecordingTooLarge { .. } => "CapsuleLimit",
         CallError::BadOutput(_) => "CapsuleBadOutput",
-        CallError::Busy { .. } => "Overloaded",
+        CallError::NoCompensation => "WrongKind",
+        CallError::Busy { .. } | CallError::Concurrency { .. } | CallError::Crowded { .. } | CallError::TooSlow => {
+            "Overloaded"
+        }
+        CallError::Diverged { .. } => "JournalMismatch",
         CallError::Host { .. } => "HostFault",
     }
 }

@@ -1,16 +1,20 @@
 //! The sandbox.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use capsa_core::input::flatten;
 use capsa_core::world::Made;
+use capsa_egress::GuardSettings;
 use capsa_vm::HostSettings;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::convert;
 use crate::errors::Raised;
+use crate::tools::ToolComponent;
 
 /// A WebAssembly engine that runs capsules.
 #[pyclass(module = "capsa._native", frozen, weakref)]
@@ -19,10 +23,20 @@ pub struct Host(capsa_vm::Host);
 #[pymethods]
 impl Host {
     #[new]
-    #[pyo3(signature = (*, cache_dir=None))]
-    fn new(cache_dir: Option<PathBuf>) -> Result<Self, Raised> {
-        let settings = HostSettings { cache_dir, ..HostSettings::default() };
+    #[pyo3(signature = (*, cache_dir=None, dns=None, roots=None))]
+    fn new(cache_dir: Option<PathBuf>, dns: Option<Vec<String>>, roots: Option<String>) -> Result<Self, Raised> {
+        let parsed = |server: String| {
+            let wrong = |_| PyValueError::new_err(format!("dns: {server:?} is not an address with a port"));
+            server.parse::<SocketAddr>().map_err(wrong)
+        };
+        let dns = dns.map(|servers| servers.into_iter().map(parsed).collect::<PyResult<_>>()).transpose()?;
+        let egress = GuardSettings { dns, extra_roots_pem: roots };
+        let settings = HostSettings { cache_dir, egress, ..HostSettings::default() };
         Ok(Self(capsa_vm::Host::new(&settings)?))
+    }
+
+    fn load_tool(&self, py: Python<'_>, component: &[u8]) -> Result<ToolComponent, Raised> {
+        Ok(ToolComponent(py.detach(|| self.0.load_tool(component))?))
     }
 
     fn load(&self, py: Python<'_>, component: &[u8]) -> Result<Component, Raised> {

@@ -12,6 +12,7 @@ mod contexts;
 mod convert;
 mod deciding;
 mod decision;
+mod egress;
 mod errors;
 mod events;
 mod host;
@@ -23,6 +24,7 @@ mod post;
 mod replay;
 mod request;
 mod tally;
+mod tools;
 
 use pyo3::prelude::*;
 
@@ -36,6 +38,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<keyring::OpenedId>()?;
     module.add_class::<host::Host>()?;
     module.add_class::<host::Component>()?;
+    module.add_class::<tools::ToolComponent>()?;
+    module.add_class::<tools::Tool>()?;
+    module.add_class::<tools::Invocation>()?;
+    module.add_class::<tools::KeyValues>()?;
+    module.add_class::<tools::Files>()?;
     module.add_class::<capsule::Capsule>()?;
     module.add_class::<decision::Decision>()?;
     module.add_class::<post::Post>()?;
@@ -60,6 +67,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(events::encode_installed, module)?)?;
     module.add_function(wrap_pyfunction!(events::encode_learning_changed, module)?)?;
     module.add_function(wrap_pyfunction!(replay::decide_again, module)?)?;
+    module.add_function(wrap_pyfunction!(author::wrap_module, module)?)?;
+    module.add_function(wrap_pyfunction!(author::embed_tool_definition, module)?)?;
+    module.add_function(wrap_pyfunction!(egress::explain_url, module)?)?;
+    module.add_function(wrap_pyfunction!(tools::tool_interfaces, module)?)?;
     module.add_function(wrap_pyfunction!(convert::digest, module)?)?;
     Ok(())
 }

@@ -13,15 +13,19 @@ use wasmtime::{OutOfMemory, PoolConcurrencyLimitError, ResourceLimiter, Store, S
 
 use crate::component::Component;
 use crate::cpu;
-use crate::host::Shared;
+use crate::door::{Door, Stop};
+use crate::grants::MAX_TABLE_ELEMENTS;
+use crate::host::{Shared, TABLES_PER_COMPONENT};
 use crate::log::{Log, LogBudget};
 use crate::output::{self, BadOutput};
-use crate::settings::Limits;
+use crate::tape::{MAX_RECORDING_BYTES, TapeEnd};
 use crate::ticker::TICK;
 use crate::wire::{self, FieldRef, LiftedChoice, MadeRef};
 
 /// How much of a guest's own error text is kept.
 const REFUSAL_BYTES: usize = 4096;
+/// What a decision capsule may have; the pool holds each table to less.
+const MAX_TABLES: u64 = TABLES_PER_COMPONENT as u64 * MAX_TABLE_ELEMENTS as u64;
 
 pub(crate) type FrameParams<'a> = (&'a [FieldRef<'a>],);
 pub(crate) type FrameResult = (Result<Vec<LiftedChoice>, String>,);
@@ -59,7 +63,8 @@ pub struct Failed {
 
 /// How a call ended that did not answer.
 ///
-/// [`Busy`](CallError::Busy) and [`Host`](CallError::Host) are ours, the others the capsule's.
+/// [`Busy`](CallError::Busy), [`Crowded`](CallError::Crowded) and [`Host`](CallError::Host) are ours, [`TooSlow`](CallError::TooSlow)
+/// asks for another thread; the others are the capsule's.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CallError {
     /// The capsule answered with an error of its own.
@@ -83,12 +88,68 @@ pub enum CallError {
         /// [`Limits::memory_bytes`].
         limit: usize,
     },
+    /// The guest was denied elements of a table and could not go on without them.
+    #[error("the capsule needs more than {limit} elements of tables")]
+    Tables {
+        /// How many there may be.
+        limit: u64,
+    },
     /// The guest used up its processor time.
     #[error("the capsule used more than {limit:?} of processor time")]
     Deadline {
         /// [`Limits::deadline`].
         limit: Duration,
     },
+    /// The guest and what it waited for took too long.
+    #[error("the capsule took more than {limit:?}, waiting included")]
+    Wall {
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// The guest used up its fuel.
+    #[error("the capsule used more than {limit} of fuel")]
+    Fuel {
+        /// How much it may use.
+        limit: u64,
+    },
+    /// The guest called the host too often.
+    #[error("the capsule called host functions more than {limit} times")]
+    HostCalls {
+        /// How often it may.
+        limit: u64,
+    },
+    /// What the host answered is too much to be recorded.
+    #[error("what the host answered takes more than {limit} bytes to record")]
+    RecordingTooLarge {
+        /// [`MAX_RECORDING_BYTES`].
+        limit: usize,
+    },
+    /// In a replay, the guest asked for something else than was recorded.
+    #[error("the replay differs: call {at} of the host is {asks}, which is not what was recorded")]
+    Diverged {
+        /// Its place among the recorded ones.
+        at: usize,
+        /// What it asked for.
+        asks: String,
+    },
+    /// What was done cannot be taken back.
+    #[error("the capsule has no `compensate`")]
+    NoCompensation,
+    /// As many calls of this capsule run as may.
+    #[error("{limit} calls of this capsule are running, which is as many as its policy lets")]
+    Concurrency {
+        /// How many may.
+        limit: u32,
+    },
+    /// Every processor that calls may use was taken.
+    #[error("every processor for slow calls was taken for {waited:?}")]
+    Crowded {
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// The call is not over at once, and the thread has others to serve: it is to be made again on another.
+    #[error("the capsule is too slow to be called inline")]
+    TooSlow,
     /// The guest handed over something that the world does not allow.
     #[error("the capsule's output is invalid: {0}")]
     BadOutput(#[from] BadOutput),
@@ -111,18 +172,53 @@ pub enum CallError {
 /// What the host keeps beside a running instance.
 pub(crate) struct CallState {
     pub(crate) log: LogBudget,
-    memory: MemoryBudget,
+    pub(crate) memory: MemoryBudget,
     /// The thread's processor time at the first tick; asking for it costs a system call, and most
     /// calls end before they see a tick.
-    first_tick: Option<Duration>,
-    deadline: Duration,
+    pub(crate) first_tick: Option<Duration>,
+    pub(crate) deadline: Duration,
+    /// Why a tick has ended the call.
+    pub(crate) reached: Option<Reached>,
+    pub(crate) stack_bytes: usize,
+    pub(crate) output_bytes: usize,
+    /// What a tool has outside.
+    pub(crate) door: Option<Box<Door>>,
 }
 
-/// Memory of one instance, all its memories together.
-struct MemoryBudget {
+impl CallState {
+    /// The door of a tool: only tools are linked with functions that ask for it.
+    pub(crate) fn door(&mut self) -> &mut Door {
+        self.door.as_deref_mut().expect("a tool has one")
+    }
+}
+
+/// What a tick found to be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached {
+    Cpu,
+    Wall,
+    Inline,
+}
+
+/// Memory of one instance, all its memories together, and the elements of its tables.
+pub(crate) struct MemoryBudget {
     used: usize,
     limit: usize,
     denied: bool,
+    elements: u64,
+    max_elements: u64,
+    elements_denied: bool,
+}
+
+impl MemoryBudget {
+    pub(crate) fn new(limit: u64, max_elements: u64) -> MemoryBudget {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        MemoryBudget { used: 0, limit, denied: false, elements: 0, max_elements, elements_denied: false }
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
 }
 
 impl Component {
@@ -192,13 +288,11 @@ impl Component {
         P: ComponentNamedList + Lower,
         R: Lift + 'static,
     {
-        let limits = &self.shared().limits;
-        let instance =
-            self.pre().instantiate(&mut *store).map_err(|error| not_instantiated(&error, store.data(), limits))?;
+        let instance = self.pre().instantiate(&mut *store).map_err(|error| not_instantiated(&error, store.data()))?;
         let func = instance
             .get_typed_func::<P, (Result<R, String>,)>(&mut *store, export)
             .map_err(|error| CallError::Host { reason: format!("{error:#}") })?;
-        let (answer,) = func.call(&mut *store, params).map_err(|error| not_answered(&error, store.data(), limits))?;
+        let (answer,) = func.call(&mut *store, params).map_err(|error| not_answered(&error, store.data()))?;
         answer.map_err(|refusal| CallError::Refused(capped(refusal)))
     }
 }
@@ -206,10 +300,14 @@ impl Component {
 fn new_store(shared: &Shared) -> Store<CallState> {
     let limits = &shared.limits;
     let state = CallState {
-        log: LogBudget::new(limits),
-        memory: MemoryBudget { used: 0, limit: limits.memory_bytes, denied: false },
+        log: LogBudget::of(limits.log_lines as u64, limits.log_bytes as u64),
+        memory: MemoryBudget::new(limits.memory_bytes as u64, MAX_TABLES),
         first_tick: None,
         deadline: limits.deadline,
+        reached: None,
+        stack_bytes: limits.stack_bytes,
+        output_bytes: limits.output_bytes,
+        door: None,
     };
     let mut store = Store::new(&shared.engine, state);
     store.limiter(|state| &mut state.memory);
@@ -224,10 +322,13 @@ fn new_store(shared: &Shared) -> Store<CallState> {
 /// first tick, which comes at most one [`TICK`] and the ticker's own delay after the start.
 fn on_tick(mut cx: StoreContextMut<'_, CallState>) -> wasmtime::Result<UpdateDeadline> {
     let now = cpu::thread_time();
-    let CallState { first_tick, deadline, .. } = cx.data_mut();
+    let CallState { first_tick, deadline, reached, .. } = cx.data_mut();
     let used = now.saturating_sub(*first_tick.get_or_insert(now));
     Ok(match deadline.checked_sub(used) {
-        None | Some(Duration::ZERO) => UpdateDeadline::Interrupt,
+        None | Some(Duration::ZERO) => {
+            *reached = Some(Reached::Cpu);
+            UpdateDeadline::Interrupt
+        }
         // A thread does not spend processor time faster than time passes.
         Some(left) => {
             let ticks = left.as_nanos().div_ceil(TICK.as_nanos());
@@ -251,25 +352,36 @@ impl ResourceLimiter for MemoryBudget {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, _desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // The pool sets the maximum.
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let elements = (self.elements - current as u64).saturating_add(desired as u64);
+        if elements > self.max_elements {
+            self.elements_denied = true;
+            return Ok(false);
+        }
+        self.elements = elements;
         Ok(true)
     }
 }
 
-fn not_instantiated(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> CallError {
-    if let Some(trap) = error.downcast_ref::<Trap>() {
-        trapped(*trap, state, limits)
-    } else if state.memory.denied {
-        CallError::Memory { limit: limits.memory_bytes }
+pub(crate) fn not_instantiated(error: &wasmtime::Error, state: &CallState) -> CallError {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        stopped(stop, state)
+    } else if let Some(trap) = error.downcast_ref::<Trap>() {
+        trapped(*trap, state)
     } else {
-        CallError::Host { reason: format!("{error:#}") }
+        denied(state).unwrap_or_else(|| CallError::Host { reason: format!("{error:#}") })
     }
 }
 
-fn not_answered(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> CallError {
+pub(crate) fn not_answered(error: &wasmtime::Error, state: &CallState) -> CallError {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return stopped(stop, state);
+    }
     if let Some(trap) = error.downcast_ref::<Trap>() {
-        return trapped(*trap, state, limits);
+        return trapped(*trap, state);
     }
     if error.is::<OutOfMemory>() || error.is::<PoolConcurrencyLimitError>() {
         return CallError::Host { reason: format!("{error:#}") };
@@ -277,27 +389,58 @@ fn not_answered(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> 
     // What is left are the checks of what the guest hands over; wasmtime gives them no types.
     let reason = format!("{error:#}");
     if reason.contains("fuel allocated for hostcalls") {
-        BadOutput::TooLarge { limit: limits.output_bytes }.into()
+        BadOutput::TooLarge { limit: state.output_bytes }.into()
     } else {
         BadOutput::Abi { reason }.into()
     }
 }
 
-fn trapped(trap: Trap, state: &CallState, limits: &Limits) -> CallError {
-    match trap {
-        Trap::StackOverflow => CallError::Stack { limit: limits.stack_bytes },
-        // Only `on_tick` interrupts.
-        Trap::Interrupt => CallError::Deadline { limit: limits.deadline },
-        // Toolchains abort when an allocation fails.
-        _ if state.memory.denied => CallError::Memory { limit: limits.memory_bytes },
-        _ => {
-            let text = trap.to_string();
-            CallError::Trapped { reason: text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned() }
-        }
+/// A host function has ended the call.
+fn stopped(stop: &Stop, state: &CallState) -> CallError {
+    let limits = || &state.door.as_deref().expect("only tools have such functions").bound.grants.limits;
+    match stop {
+        Stop::HostCalls => CallError::HostCalls { limit: limits().host_calls },
+        Stop::Wall => CallError::Wall { limit: limits().wall() },
+        Stop::RandomBytes => BadOutput::RandomBytes.into(),
+        Stop::Tape(TapeEnd::Full) => CallError::RecordingTooLarge { limit: MAX_RECORDING_BYTES },
+        Stop::Tape(TapeEnd::Diverged { at, asks }) => CallError::Diverged { at: *at, asks: asks.clone() },
     }
 }
 
-fn capped(mut text: String) -> String {
+fn trapped(trap: Trap, state: &CallState) -> CallError {
+    match trap {
+        Trap::StackOverflow => CallError::Stack { limit: state.stack_bytes },
+        Trap::OutOfFuel => {
+            CallError::Fuel { limit: state.door.as_deref().expect("only tools have fuel").bound.grants.limits.fuel() }
+        }
+        // Only ticks interrupt.
+        Trap::Interrupt => match state.reached {
+            Some(Reached::Inline) => CallError::TooSlow,
+            Some(Reached::Wall) => {
+                CallError::Wall { limit: state.door.as_deref().expect("only tools have it").bound.grants.limits.wall() }
+            }
+            Some(Reached::Cpu) | None => CallError::Deadline { limit: state.deadline },
+        },
+        // Toolchains abort when an allocation fails.
+        _ => denied(state).unwrap_or_else(|| {
+            let text = trap.to_string();
+            CallError::Trapped { reason: text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned() }
+        }),
+    }
+}
+
+/// What the guest was denied, if anything.
+fn denied(state: &CallState) -> Option<CallError> {
+    if state.memory.denied {
+        Some(CallError::Memory { limit: state.memory.limit })
+    } else if state.memory.elements_denied {
+        Some(CallError::Tables { limit: state.memory.max_elements })
+    } else {
+        None
+    }
+}
+
+pub(crate) fn capped(mut text: String) -> String {
     if text.len() > REFUSAL_BYTES {
         text.truncate(text.floor_char_boundary(REFUSAL_BYTES));
         text.push('…');

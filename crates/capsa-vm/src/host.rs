@@ -6,15 +6,19 @@
 //!   run than there are slots;
 //! * a forked child must not use its parent's host: the ticking thread is not there.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use capsa_egress::Guard;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::cache::{Cache, CacheDirError};
 use crate::call::CallState;
+use crate::gate::Gate;
+use crate::grants::MAX_TABLE_ELEMENTS;
 use crate::log::log;
 use crate::settings::{HostSettings, Limits};
 use crate::slots::Slots;
@@ -27,7 +31,7 @@ pub(crate) const MEMORIES_PER_COMPONENT: u32 = 4;
 /// Tables of one component. Python guests, which link libraries inside, have about ten.
 pub(crate) const TABLES_PER_COMPONENT: u32 = 32;
 /// Elements of one table. The largest guest seen has about 20,000.
-const TABLE_ELEMENTS: usize = 100_000;
+const TABLE_ELEMENTS: usize = MAX_TABLE_ELEMENTS;
 /// Memories that stay as their last component left them, so that its next call finds its image
 /// there: another component's has to be mapped first, which takes as long as the call itself.
 const WARM_MEMORIES: u32 = 1024;
@@ -50,6 +54,12 @@ pub enum HostError {
     /// The cache directory is not safe or not usable.
     #[error(transparent)]
     CacheDir(#[from] CacheDirError),
+    /// The egress guard cannot be made.
+    #[error("requests cannot be made from here: {reason}")]
+    Egress {
+        /// What is wrong.
+        reason: String,
+    },
     /// The machine does not give what the engine needs.
     #[error("the WebAssembly engine cannot start: {reason}")]
     Engine {
@@ -77,6 +87,38 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots,
     pub(crate) ticker: Ticker,
     pub(crate) cache: Option<Cache>,
+    /// Calls of tools have slots of their own: one that waits for something outside keeps its slot.
+    pub(crate) tool_slots: Slots,
+    pub(crate) tool_instances: u32,
+    pub(crate) gate: Arc<Gate>,
+    guard: Arc<Guard>,
+    cache_dir: Option<PathBuf>,
+    deterministic: OnceLock<Result<Other, String>>,
+}
+
+/// The engine that counts fuel, with what belongs to it.
+pub(crate) struct Other {
+    pub(crate) engine: Engine,
+    pub(crate) ticker: Ticker,
+    pub(crate) cache: Option<Cache>,
+}
+
+impl Shared {
+    pub(crate) fn guard(&self) -> &Arc<Guard> {
+        &self.guard
+    }
+
+    /// The engine that counts fuel. It is made when it is first asked for: most stores never need it.
+    pub(crate) fn deterministic(&self) -> Result<&Other, String> {
+        let made = self.deterministic.get_or_init(|| {
+            let engine = Engine::new(&deterministic_config(self.limits.stack_bytes)).map_err(|e| format!("{e:#}"))?;
+            let cache = self.cache_dir.as_deref().map(|dir| Cache::open(dir, &engine)).transpose();
+            let cache = cache.map_err(|error| error.to_string())?;
+            let ticker = Ticker::start(engine.clone()).map_err(|error| error.to_string())?;
+            Ok(Other { engine, ticker, cache })
+        });
+        made.as_ref().map_err(Clone::clone)
+    }
 }
 
 impl Host {
@@ -92,6 +134,8 @@ impl Host {
         let cache = settings.cache_dir.as_deref().map(|dir| Cache::open(dir, &engine)).transpose()?;
         let mut linker = Linker::new(&engine);
         linker.root().func_wrap(LOG, log).map_err(|error| engine_error(&error))?;
+        let guard =
+            Guard::new(settings.egress.clone()).map_err(|error| HostError::Egress { reason: error.to_string() })?;
         let ticker = Ticker::start(engine.clone()).map_err(|error| HostError::Engine { reason: error.to_string() })?;
         Ok(Host {
             shared: Arc::new(Shared {
@@ -102,6 +146,12 @@ impl Host {
                 slots: Slots::new(settings.instances, settings.wait),
                 ticker,
                 cache,
+                tool_slots: Slots::new(settings.tool_instances, settings.wait),
+                tool_instances: settings.tool_instances,
+                gate: Gate::new(settings.places),
+                guard: Arc::new(guard),
+                cache_dir: settings.cache_dir.clone(),
+                deterministic: OnceLock::new(),
             }),
             linker: Arc::new(linker),
         })
@@ -133,6 +183,9 @@ fn check_settings(settings: &HostSettings) -> Result<(), HostError> {
     if !(1..=1000).contains(&settings.instances) {
         return wrong("instances", &settings.instances, "1 to 1000");
     }
+    if !(1..=1000).contains(&settings.tool_instances) {
+        return wrong("tool_instances", &settings.tool_instances, "1 to 1000");
+    }
     if limits.deadline < Duration::from_millis(1) {
         return wrong("deadline", &limits.deadline, "1 ms or more");
     }
@@ -146,7 +199,7 @@ fn check_settings(settings: &HostSettings) -> Result<(), HostError> {
 }
 
 fn engine_config(settings: &HostSettings) -> Config {
-    let instances = settings.instances;
+    let instances = settings.instances + settings.tool_instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         // A counter only: what a component needs is limited by its instance data.
@@ -167,13 +220,26 @@ fn engine_config(settings: &HostSettings) -> Config {
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);
 
+    let mut config = common_config(settings.limits.stack_bytes);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// The engine whose calls end in the same way on any machine. Its calls are few, so its memories are made when they are
+/// needed.
+fn deterministic_config(stack_bytes: usize) -> Config {
+    let mut config = common_config(stack_bytes);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand).consume_fuel(true);
+    config
+}
+
+fn common_config(stack_bytes: usize) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
-        .max_wasm_stack(settings.limits.stack_bytes)
-        // Both functions are pure: the same bits on any machine.
+        .max_wasm_stack(stack_bytes)
+        // The same bits on any machine.
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false)
         // No guest needs it. Threads and garbage collection are not compiled in at all. Several

@@ -8,7 +8,7 @@ use wasmtime::component::Component as Compiled;
 use crate::cache::Cache;
 use crate::component::{Component, Loaded, Origin};
 use crate::digest;
-use crate::host::Host;
+use crate::host::{Host, Shared};
 use crate::world;
 
 /// What every WebAssembly binary begins with.
@@ -61,30 +61,38 @@ pub enum LoadError {
         limit: usize,
     },
     /// A function of the world is missing.
-    #[error("this is not a decision capsule: it does not export `{export}`")]
+    #[error("this is not a {world} capsule: it does not export `{export}`")]
     MissingExport {
+        /// The world.
+        world: &'static str,
         /// Its name.
         export: &'static str,
     },
     /// A function of the world has other types.
-    #[error("this is not a decision capsule: its export `{export}` has the wrong type: {reason}")]
+    #[error("this is not a {world} capsule: its export `{export}` has the wrong type: {reason}")]
     WrongExport {
+        /// The world.
+        world: &'static str,
         /// Its name.
         export: &'static str,
         /// The difference.
         reason: String,
     },
     /// It wants something that the world does not offer.
-    #[error("the component imports the {kind} `{import}`, which the decision world does not offer")]
+    #[error("the component imports the {kind} `{import}`, which the {world} world does not offer")]
     RefusedImport {
+        /// The world.
+        world: &'static str,
         /// Its name; `interface#name` inside an interface.
         import: String,
         /// What it is.
         kind: &'static str,
     },
     /// It imports something of the world with another type.
-    #[error("the component's imports do not fit the decision world: {reason}")]
+    #[error("the component's imports do not fit the {world} world: {reason}")]
     WrongImport {
+        /// The world.
+        world: &'static str,
         /// The difference.
         reason: String,
     },
@@ -101,14 +109,12 @@ impl Host {
     /// anything that the world does not offer, or need more than the limits.
     pub fn load(&self, bytes: &[u8]) -> Result<Component, LoadError> {
         let shared = self.shared();
-        check_header(bytes, shared.limits.component_bytes)?;
-        let digest = digest::of(bytes);
-        let (compiled, origin) = compile_or_take(&shared.engine, shared.cache.as_ref(), &digest, bytes)?;
+        let (digest, compiled, origin) = shared.compile(&shared.engine, shared.cache.as_ref(), bytes)?;
         let exports = world::check(&shared.engine, &compiled, &shared.limits)?;
         let pre = self
             .linker()
             .instantiate_pre(&compiled)
-            .map_err(|error| LoadError::WrongImport { reason: format!("{error:#}") })?;
+            .map_err(|error| LoadError::WrongImport { world: "decision", reason: format!("{error:#}") })?;
         Ok(Component::new(Loaded {
             digest,
             origin,
@@ -117,6 +123,21 @@ impl Host {
             reward: exports.reward,
             shared: Arc::clone(shared),
         }))
+    }
+}
+
+impl Shared {
+    /// The component's digest, its machine code, and where that came from.
+    pub(crate) fn compile(
+        &self,
+        engine: &Engine,
+        cache: Option<&Cache>,
+        bytes: &[u8],
+    ) -> Result<(String, Compiled, Origin), LoadError> {
+        check_header(bytes, self.limits.component_bytes)?;
+        let digest = digest::of(bytes);
+        let (compiled, origin) = compile_or_take(engine, cache, &digest, bytes)?;
+        Ok((digest, compiled, origin))
     }
 }
 

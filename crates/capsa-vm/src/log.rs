@@ -4,7 +4,6 @@ use wasmtime::component::{ComponentType, Lift, WasmStr};
 use wasmtime::{Result, StoreContextMut};
 
 use crate::call::CallState;
-use crate::settings::Limits;
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
@@ -52,8 +51,9 @@ pub(crate) struct LogBudget {
 }
 
 impl LogBudget {
-    pub(crate) fn new(limits: &Limits) -> LogBudget {
-        LogBudget { log: Log::default(), lines_left: limits.log_lines, bytes_left: limits.log_bytes }
+    pub(crate) fn of(lines: u64, bytes: u64) -> LogBudget {
+        let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+        LogBudget { log: Log::default(), lines_left: size(lines), bytes_left: size(bytes) }
     }
 
     pub(crate) fn into_log(self) -> Log {

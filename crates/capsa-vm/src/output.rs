@@ -27,6 +27,12 @@ pub enum BadOutput {
         /// [`Limits::output_bytes`](crate::Limits::output_bytes).
         limit: usize,
     },
+    /// More random bytes than are given at once.
+    #[error("it asks for more than 65,536 random bytes at once")]
+    RandomBytes,
+    /// A tool's failure with a code that is none.
+    #[error("the code of its failure is not 1 to 64 of a-z, 0-9 and -")]
+    FailureCode,
     /// `reward` returned infinity or no number.
     #[error("the reward is {value}, not a finite number")]
     RewardNotFinite {

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use capsa_egress::GuardSettings;
+
 /// What one call of a capsule may use, and what a component may be.
 ///
 /// Every limit has its own error, so that an author can tell them apart.
@@ -44,7 +46,7 @@ impl Default for Limits {
 }
 
 /// What a [`Host`](crate::Host) is made with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct HostSettings {
     /// Where compiled components are kept between processes; `None` = nowhere.
     ///
@@ -55,6 +57,12 @@ pub struct HostSettings {
     pub limits: Limits,
     /// How many calls may run at once, 1 to 1000. Further callers wait.
     pub instances: u32,
+    /// How many calls of tools may run at once, 1 to 1000, besides. Most of them wait for something outside.
+    pub tool_instances: u32,
+    /// How many calls of tools may compute at once, at least 1.
+    pub places: usize,
+    /// How requests leave.
+    pub egress: GuardSettings,
     /// How long a caller waits for one of the `instances` before it gets
     /// [`CallError::Busy`](crate::CallError::Busy).
     pub wait: Duration,
@@ -62,6 +70,16 @@ pub struct HostSettings {
 
 impl Default for HostSettings {
     fn default() -> Self {
-        HostSettings { cache_dir: None, limits: Limits::default(), instances: 64, wait: Duration::from_secs(1) }
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        HostSettings {
+            cache_dir: None,
+            limits: Limits::default(),
+            instances: 64,
+            tool_instances: 64,
+            // One is left for everything else.
+            places: processors.saturating_sub(1).max(1),
+            egress: GuardSettings::default(),
+            wait: Duration::from_secs(1),
+        }
     }
 }

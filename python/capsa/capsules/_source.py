@@ -9,7 +9,9 @@ from typing import Final
 import msgspec
 
 from capsa import _native
+from capsa.capsules._tool import ToolDefinition, read_tool_definition
 from capsa.errors import InvalidCapsule
+from capsa.policies import check_effect
 
 _WASM_MAGIC: Final = b"\0asm"
 
@@ -25,12 +27,14 @@ class CapsuleSource(msgspec.Struct, frozen=True):
         component: The component's bytes.
         digest: ``b2:`` and the BLAKE2b-256 digest of the component.
         definition: The definition with every default written down, as JSON.
+        tool: The same of a tool, read; ``None`` of a decision capsule.
     """
 
     name: str
     component: bytes
     digest: str
     definition: str
+    tool: ToolDefinition | None = None
 
 
 def read_source(source: str | Path | bytes) -> CapsuleSource:
@@ -58,8 +62,18 @@ def read_source(source: str | Path | bytes) -> CapsuleSource:
         raise InvalidCapsule(f"this is {facts['kind']}, not a component", remedy="wrap it as a component")
     if facts["definition"] is None:
         raise InvalidCapsule(str(facts["definition_error"]), pointer="/definition")
+    if facts["declares"] == "tool":
+        return _tool(component, facts["digest"], facts["definition"], facts["imports"])
     definition = _native.filled_definition(facts["definition"])
     return CapsuleSource(json.loads(definition)["name"], component, facts["digest"], definition)
+
+
+def _tool(component: bytes, digest: str, written: str, imports: list[str]) -> CapsuleSource:
+    """A tool, with what its definition says of it verified."""
+    tool = read_tool_definition(written.encode())
+    check_effect(tool.effect, tool.wants, imports)
+    definition = msgspec.json.encode(tool.to_json(), order="sorted").decode()
+    return CapsuleSource(tool.name, component, digest, definition, tool)
 
 
 def _encoded(text: str) -> bytes:

@@ -49,6 +49,19 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     state_hash: str
 
 
+class FoundTool(msgspec.Struct, frozen=True, kw_only=True):
+    """One tool in the journal."""
+
+    tenant: str
+    job: str
+    capsule: str
+    version: int
+    policy: str
+    calls: int
+    breached: int
+    state_hash: str
+
+
 class Diagnosis(msgspec.Struct, kw_only=True):
     """What was found.
 
@@ -65,6 +78,7 @@ class Diagnosis(msgspec.Struct, kw_only=True):
         events: How many there are; fewer where retention has cut some off.
         checkpoints: How many there are.
         capsules: What the events give.
+        tools: Likewise.
         problems: What is wrong.
     """
 
@@ -80,6 +94,7 @@ class Diagnosis(msgspec.Struct, kw_only=True):
     events: int = 0
     checkpoints: int = 0
     capsules: list[Found] = msgspec.field(default_factory=list)
+    tools: list[FoundTool] = msgspec.field(default_factory=list)
     problems: list[Problem] = msgspec.field(default_factory=list)
 
 
@@ -166,7 +181,7 @@ def _look_at_capsules(diagnosis: Diagnosis, inspection: Inspection) -> None:
     """What the events fold to in this version."""
     host = _native.Host()
     # No id is opened here, so no key is needed.
-    fold = Fold(lambda digest: host.load(inspection.blob(digest)), _native.Keyring())
+    fold = Fold(_Loader(host, inspection), _native.Keyring())
     for stream in inspection.streams():
         # It only reads.
         _snapshots.start(_snapshots.Marks(cast("Journal", inspection)), fold, stream)
@@ -183,6 +198,35 @@ def _look_at_capsules(diagnosis: Diagnosis, inspection: Inspection) -> None:
         )
         for (tenant, job, capsule), state in sorted(fold.capsules.items())
     ]
+    diagnosis.tools = [
+        FoundTool(
+            tenant=tenant,
+            job=job,
+            capsule=capsule,
+            version=tool.version,
+            policy=tool.policy.name,
+            calls=tool.invoked + tool.breached,
+            breached=tool.breached,
+            state_hash=tool.state_hash,
+        )
+        for (tenant, job, capsule), tool in sorted(fold.tools.items())
+    ]
+
+
+class _Loader:
+    """Compiles what the store holds; nothing of it is called."""
+
+    def __init__(self, host: _native.Host, inspection: Inspection) -> None:
+        self._host = host
+        self._inspection = inspection
+
+    def load(self, digest: str) -> _native.Component:
+        """A decision capsule's component."""
+        return self._host.load(self._inspection.blob(digest))
+
+    def load_tool(self, digest: str) -> _native.ToolComponent:
+        """A tool's component."""
+        return self._host.load_tool(self._inspection.blob(digest))
 
 
 def _lines(diagnosis: Diagnosis) -> Iterator[str]:
@@ -206,6 +250,19 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
             for row in diagnosis.capsules
         ]
         yield from table(headers, cells)
+    if diagnosis.tools:
+        rows = [
+            (
+                f"{row.tenant}/{row.job}/{row.capsule}",
+                row.version,
+                row.policy,
+                row.calls,
+                row.breached,
+                short_hash(row.state_hash),
+            )
+            for row in diagnosis.tools
+        ]
+        yield from table(("tool", "version", "policy", "calls", "breached", "state"), rows)
     for problem in diagnosis.problems:
         yield ": ".join(filter(None, (f"! {problem.detail}", problem.remedy)))
     yield "nothing is wrong" if not diagnosis.problems else counted(len(diagnosis.problems), "problem")

@@ -16,6 +16,7 @@ from capsa.decisions._arguments import MAX_PAGE, as_dict, check_text, is_page, p
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, Recorded, Repeated, _Unset
 from capsa.decisions._fold import CapsuleState
 from capsa.decisions._ids import subject_hash, unknown_decision
+from capsa.decisions._invoking import Invoking
 from capsa.decisions._ledger import GRACE_MS
 from capsa.errors import CapsaError, InvalidField, shown
 
@@ -28,7 +29,7 @@ _log = logging.getLogger("capsa.capsule")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 
-class Capsule:
+class Capsule(Invoking):
     """An installed capsule. Safe to use from many threads.
 
     Made by `Store.install` and `Store.capsule`.
@@ -46,7 +47,15 @@ class Capsule:
     @property
     def version(self) -> int:
         """The host's number of the installed version, from 1."""
-        return self._state().native.version
+        self._store._check_usable()
+        tool = self._store._fold.tools.get(self._place)
+        return self._state().native.version if tool is None else tool.version
+
+    @property
+    def kind(self) -> str:
+        """``decision`` or ``tool``."""
+        self._store._check_there(self._place)
+        return "tool" if self._place in self._store._fold.tools else "decision"
 
     def decide(
         self,

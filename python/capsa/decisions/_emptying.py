@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from capsa.decisions._store import Store
 
 #: What loses its content; the others say who changed what.
-_CONTENT: Final = frozenset({"decided", "outcome_received", "horizon_passed"})
+_CONTENT: Final = frozenset(
+    {"decided", "outcome_received", "horizon_passed", "kv_changed", "invoked", "breached"}
+)
 
 _log = logging.getLogger("capsa.store")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import cbor2
 import msgspec
 
-from capsa.decisions import _emptying, _snapshots, _upkeep
+from capsa.decisions import _emptying, _snapshots, _tools, _upkeep
 from capsa.decisions._ids import subject_hash
 from capsa.decisions._ledger import ERASED, event_at
 from capsa.errors import HostFault
@@ -175,7 +175,7 @@ def purge(store: Store, tenant: str) -> Purged:
     store._check_tenant(tenant)
     with store._upkeeping:
         with store._lock:
-            places = [place for place in store._fold.capsules if place[0] == tenant]
+            places = [place for place in store._fold.places() if place[0] == tenant]
             payload = cbor2.dumps({"capsules": len(places)}, canonical=True)
             event = store._record((tenant, "", ""), "purged", store._now_ms(), payload)
             store._ledger.forget(tenant)
@@ -184,6 +184,8 @@ def purge(store: Store, tenant: str) -> Purged:
         removed = store._journal.cut(tenant, event.sequence)
         _upkeep.drop_blobs(store)
         store._retries.forget(lambda place, _: place[0] == tenant)
+        store._vault.forget(tenant)
+        _tools.remove_files(store, (tenant, "", ""))
     return Purged(tenant=tenant, events=removed, capsules=len(places))
 
 
@@ -201,7 +203,7 @@ def delete(store: Store, place: Place) -> Deleted:
         with store._lock:
             there = store._fold.tenants.get(tenant)
             capsules = [
-                found for found in store._fold.capsules if found == place or (*found[:2], "") == place
+                found for found in store._fold.places() if found == place or (*found[:2], "") == place
             ]
             if there is not None and (capsules or (job in there.jobs and not name)):
                 said = {"kind": "capsule" if name else "job", "name": name or job, "capsules": len(capsules)}
@@ -213,6 +215,7 @@ def delete(store: Store, place: Place) -> Deleted:
         event = event_at(store._journal, tenant, begun)
         emptied = _emptying.empty(store, tenant, path)
         _upkeep.drop_blobs(store)
+        _tools.remove_files(store, place)
         store._retries.forget(lambda other, _: other == place or (*other[:2], "") == place)
     return Deleted(
         tenant=tenant,
@@ -236,7 +239,7 @@ def purge_logs(store: Store, place: Place) -> Erased:
     store._check_usable()
     with store._upkeeping:
         with store._lock:
-            store._state(place)
+            store._check_there(place)
             payload = cbor2.dumps({"reason": "logs", "done": False}, canonical=True)
             store._record(place, "erased", store._now_ms(), payload)
         emptied = _emptying.empty(store, tenant, f"{job}/{name}")

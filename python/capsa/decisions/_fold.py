@@ -6,16 +6,16 @@ The live store and a rebuild apply events through the same object, so that they 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import cbor2
 import msgspec
 
 from capsa._native import Capsule as NativeCapsule
-from capsa._native import Component, Decision, Keyring
+from capsa._native import Component, Decision, Keyring, ToolComponent
 from capsa.errors import JournalMismatch, UnknownBlob
 from capsa.journal import Event
+from capsa.tools import ToolState
 
 Place = tuple[str, str, str]
 
@@ -133,22 +133,34 @@ class TenantSnapshot(msgspec.Struct, kw_only=True):
     purged_ms: int
 
 
+class Loader(Protocol):
+    """Gives components by their digests."""
+
+    def load(self, digest: str) -> Component:
+        """A decision capsule's."""
+
+    def load_tool(self, digest: str) -> ToolComponent:
+        """A tool's."""
+
+
 class Fold:
     """Everything that the events of a journal make.
 
     Args:
-        load: Gives the component with a digest.
+        loader: Gives the components.
         keys: What decision ids are sealed with.
 
     Attributes:
-        capsules: By tenant, job and name.
+        capsules: The decision capsules, by tenant, job and name.
+        tools: The tools, likewise. A name is one or the other.
         tenants: By name.
     """
 
-    def __init__(self, load: Callable[[str], Component], keys: Keyring) -> None:
-        self._load = load
+    def __init__(self, loader: Loader, keys: Keyring) -> None:
+        self._loader = loader
         self._keys = keys
         self.capsules: dict[Place, CapsuleState] = {}
+        self.tools: dict[Place, ToolState] = {}
         self.tenants: dict[str, TenantState] = {}
         #: By tenant: when something of it was taken away last. Ids of a time before need their records to be known.
         self._purged: dict[str, int] = {}
@@ -159,15 +171,16 @@ class Fold:
         Raises:
             JournalMismatch: The event does not fit what was folded before.
         """
-        if event.type == "snapshot_sealed":
+        if event.type in ("snapshot_sealed", "secret_changed"):
             return
         if event.type == "purged":
             self.forget(event.stream)
             self._purged[event.stream] = event.time_ms
             return
         if event.erased:
-            # Nothing was learned from a decision by itself; what else was erased has left its mark on the state.
-            if event.type == "decided":
+            # Nothing was learned from a decision by itself, nor kept of a call; what else was erased has left its mark on
+            # the state.
+            if event.type in ("decided", "invoked", "breached"):
                 return
             raise JournalMismatch(
                 f"event {event.sequence} of {event.stream} ({event.type}) was erased: the state cannot be folded without it",
@@ -188,6 +201,8 @@ class Fold:
                 self._installed(place, event)
             case "learning_changed":
                 self._capsule(place, event).learning_changed(event)
+            case "policy_changed" | "kv_changed" | "invoked" | "breached":
+                self._of_tool(place, event)
             case _:
                 self._capsule(place, event).native.apply(event)
 
@@ -196,6 +211,29 @@ class Fold:
         if state is None:
             raise JournalMismatch(f"{event.type} of a capsule that was never installed: {'/'.join(place)}")
         return state
+
+    def _of_tool(self, place: Place, event: Event) -> None:
+        if event.type == "breached" and place in self.capsules:
+            # A decision capsule that broke a limit has changed nothing.
+            return
+        tool = self._tool(place, event)
+        match event.type:
+            case "policy_changed":
+                tool.policy_changed(event)
+            case "kv_changed":
+                tool.kv_changed(event)
+            case _:
+                tool.called(event)
+
+    def _tool(self, place: Place, event: Event) -> ToolState:
+        state = self.tools.get(place)
+        if state is None:
+            raise JournalMismatch(f"{event.type} of a tool that was never installed: {'/'.join(place)}")
+        return state
+
+    def places(self) -> list[Place]:
+        """Every capsule there is, of any kind."""
+        return [*self.capsules, *self.tools]
 
     def _tenant(self, event: Event) -> TenantState:
         """The tenant of an event, which makes it where it was not there."""
@@ -212,9 +250,17 @@ class Fold:
             )
 
     def _installed(self, place: Place, event: Event) -> None:
-        component = self._load(cbor2.loads(event.payload)["digest"])
+        said = cbor2.loads(event.payload)
         tenant, job, _ = place
         self._tenant(event).jobs.setdefault(job, JobState(created_ms=event.time_ms))
+        if json.loads(said["definition"])["kind"] == "tool":
+            tool = self._loader.load_tool(said["digest"])
+            if place in self.tools:
+                self.tools[place].installed(event, tool)
+            else:
+                self.tools[place] = ToolState(tool, event)
+            return
+        component = self._loader.load(said["digest"])
         state = self.capsules.get(place)
         if state is None:
             native = NativeCapsule(tenant, job, component, event, self._keys)
@@ -228,7 +274,7 @@ class Fold:
         if capsule:
             self._drop([place])
         else:
-            self._drop([found for found in self.capsules if found[:2] == (name, job)])
+            self._drop([found for found in self.places() if found[:2] == (name, job)])
             tenant.jobs.pop(job, None)
             # What was to be erased in its capsules goes with the rest of it.
             tenant.erasing = {
@@ -245,18 +291,25 @@ class Fold:
         if said["done"]:
             self._tenant(event).erasing.pop(event.path, None)
             return
-        self._capsule(place, event).logs_purged(event)
+        logged = self.tools.get(place) or self._capsule(place, event)
+        logged.logs_purged(event)
         self._tenant(event).erasing[event.path] = event.sequence
 
     def _drop(self, places: list[Place]) -> None:
         for place in places:
             # Whoever is about to record something in it notices.
-            self.capsules.pop(place).epoch += 1
+            gone = self.tools.pop(place) if place in self.tools else self.capsules.pop(place)
+            gone.epoch += 1
 
     def forget(self, tenant: str) -> None:
         """Drops a tenant with its capsules."""
-        self._drop([place for place in self.capsules if place[0] == tenant])
+        self._drop([place for place in self.places() if place[0] == tenant])
         self.tenants.pop(tenant, None)
+
+    def state_hash(self, place: Place) -> str:
+        """The digest of what is folded of a capsule."""
+        tool = self.tools.get(place)
+        return self.capsules[place].native.state_hash if tool is None else tool.state_hash
 
     def snapshot(self, tenant: str) -> dict[str, Any]:
         """Everything of a tenant that is folded but its capsules, as plain values."""
@@ -272,14 +325,17 @@ class Fold:
         self._purged[tenant] = read.purged_ms
 
     def restore(self, place: Place, kept: dict[str, Any]) -> None:
-        """Takes over a capsule as `CapsuleState.snapshot` gave it.
+        """Takes over a capsule as its state's `snapshot` gave it.
 
         Raises:
             JournalMismatch: Its component is gone, or it is not of this version.
         """
         tenant, job, _ = place
         try:
-            component = self._load(kept["component"])
+            if kept.get("kind") == "tool":
+                self.tools[place] = ToolState.restore(self._loader.load_tool(kept["component"]), kept)
+                return
+            component = self._loader.load(kept["component"])
         except UnknownBlob as error:
             raise JournalMismatch(
                 f"the component of {'/'.join(place)} is gone", remedy="restore a backup"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cbor2
 import msgspec
 
-from capsa.decisions import _erasure
+from capsa.decisions import _erasure, _tools
 from capsa.decisions._capsule import Capsule
 from capsa.decisions._learning import timestamp
 from capsa.errors import (
@@ -95,7 +95,7 @@ class Tenant:
             tenant = self._store._fold.tenants.get(self.name)
             if tenant is None:
                 raise missing(self._store._fold, (self.name, "", ""))
-            jobs, places = dict(tenant.jobs), list(self._store._fold.capsules)
+            jobs, places = dict(tenant.jobs), self._store._fold.places()
         capsules: dict[str, list[str]] = {}
         for where, job, name in places:
             if where == self.name:
@@ -136,6 +136,42 @@ class Tenant:
             info = _info(store._fold, self.name, name)
         store._durable()
         return info
+
+    def set_secret(self, name: str, value: str) -> bool:
+        """Sets a secret of the tenant; whether there was one of this name. Its tools use it where it is granted.
+
+        The value is kept beside the journal and never in it, nor shown again.
+
+        Args:
+            name: 1 to 64 of ``A-Z``, ``a-z``, ``0-9``, ``_`` and ``-``.
+            value: 1 to 4,096 visible ASCII characters, blanks only inside: it has to stand in a header.
+
+        Raises:
+            UnknownTenant: There is no such tenant.
+            InvalidField: Name or value cannot be one.
+            HostFault: It cannot be written.
+        """
+        return _tools.set_secret(self._store, self.name, name, value)
+
+    def remove_secret(self, name: str) -> bool:
+        """Removes a secret of the tenant; whether there was one.
+
+        Raises:
+            UnknownTenant: There is no such tenant.
+            HostFault: It cannot be written.
+        """
+        return _tools.set_secret(self._store, self.name, name, None)
+
+    def secrets(self) -> list[str]:
+        """The names of the tenant's secrets, sorted.
+
+        Raises:
+            UnknownTenant: There is no such tenant.
+            HostFault: They cannot be read.
+        """
+        self._store._check_usable()
+        self._store._check_tenant(self.name)
+        return sorted(self._store._vault.values(self.name))
 
     def purge(self) -> _erasure.Purged:
         """Removes the tenant; see `Store.purge`."""
@@ -198,7 +234,7 @@ class Job:
             UnknownCapsule: It was never installed, or deleted.
         """
         place = (self.tenant, self.name, name)
-        self._store._state(place)
+        self._store._check_there(place)
         return Capsule(self._store, place)
 
     def capsules(self) -> list[str]:
@@ -320,7 +356,7 @@ def _told(tenant: str, job: str, state: JobState, capsules: list[str]) -> JobInf
 
 
 def _capsules(fold: Fold, tenant: str, job: str) -> list[str]:
-    return sorted(place[2] for place in fold.capsules if place[:2] == (tenant, job))
+    return sorted(place[2] for place in fold.places() if place[:2] == (tenant, job))
 
 
 def _checked_description(description: object) -> str:

@@ -21,9 +21,10 @@ from capsa.decisions._ledger import event_at
 from capsa.errors import JournalMismatch, StoreDamaged, UnknownBlob
 
 if TYPE_CHECKING:
-    from capsa.decisions._fold import Fold
+    from capsa.decisions._fold import CapsuleState, Fold, Place
     from capsa.decisions._store import Store
     from capsa.journal import Event, Journal
+    from capsa.tools import ToolState
 
 #: Who seals snapshots, sweeps horizons and applies retention.
 SYSTEM: Final = "capsa"
@@ -76,13 +77,11 @@ def seal(store: Store, tenant: str, why: Why, *, epoch: int = 0) -> Event | None
         epoch: By how much it begins a new epoch.
     """
     with store._blobs, store._lock:
-        capsules = {
-            f"{place[1]}/{place[2]}": state
-            for place, state in store._fold.capsules.items()
-            if place[0] == tenant
-        }
-        kept = {name: state.snapshot() for name, state in sorted(capsules.items())}
-        blob = cbor2.dumps({"capsules": kept, "tenant": store._fold.snapshot(tenant)}, canonical=True)
+        fold = store._fold
+        states: dict[Place, CapsuleState | ToolState] = {**fold.capsules, **fold.tools}
+        places = sorted(place for place in states if place[0] == tenant)
+        kept = {f"{job}/{name}": states[where, job, name].snapshot() for where, job, name in places}
+        blob = cbor2.dumps({"capsules": kept, "tenant": fold.snapshot(tenant)}, canonical=True)
         if len(blob) > MAX_BYTES:
             _log.warning("%s: the state has %d bytes, too many for a snapshot", tenant, len(blob))
             return None
@@ -91,7 +90,7 @@ def seal(store: Store, tenant: str, why: Why, *, epoch: int = 0) -> Event | None
             fold=_native.FOLD_VERSION,
             epoch=store._marks.epoch(tenant) + epoch,
             digest=_native.digest(blob),
-            states={name: state.native.state_hash for name, state in sorted(capsules.items())},
+            states={f"{job}/{name}": fold.state_hash((where, job, name)) for where, job, name in places},
         )
         # Written before the event that names it, and in its order: that one is never there without it.
         store._journal.put_blob(sealed.digest, blob, wait=False)
@@ -200,7 +199,7 @@ def load(journal: Journal, fold: Fold, tenant: str, mark: Mark, *, only: str | N
         job, _, capsule = name.partition("/")
         place = tenant, job, capsule
         fold.restore(place, of_capsule)
-        if fold.capsules[place].native.state_hash != sealed.states.get(name):
+        if fold.state_hash(place) != sealed.states.get(name):
             raise JournalMismatch(
                 f"the snapshot at event {mark.sequence} of {tenant} does not give the state of {name} that was sealed",
                 remedy="restore a backup",
@@ -228,7 +227,7 @@ def _find_jobs(journal: Journal, fold: Fold, tenant: str, mark: Mark) -> None:
             created.append(event)
     for event in created:
         fold.apply(event)
-    for name, job, _ in fold.capsules:
+    for name, job, _ in fold.places():
         if name == tenant:
             state = fold.tenants.setdefault(tenant, TenantState(created_ms=first.time_ms))
             state.jobs.setdefault(job, JobState(created_ms=first.time_ms))

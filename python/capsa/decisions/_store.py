@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import threading
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from capsa import _native
 from capsa.capsules import CapsuleSource, read_source
-from capsa.decisions import _erasure, _history, _jobs, _learning, _migrate, _snapshots, _upkeep
+from capsa.decisions import _erasure, _history, _jobs, _learning, _migrate, _snapshots, _tools, _upkeep
 from capsa.decisions._answers import InstallResult
 from capsa.decisions._capsule import Capsule
-from capsa.decisions._components import Components, forget_hosts, host_for
+from capsa.decisions._components import NO_EGRESS, Components, Egress, forget_hosts, host_for
 from capsa.decisions._fold import CapsuleState, Fold, Place
 from capsa.decisions._ids import IdKeys, Nonces
 from capsa.decisions._jobs import Job, Tenant
@@ -27,14 +28,17 @@ from capsa.decisions._retries import Retries
 from capsa.errors import (
     CapsaError,
     HostFault,
+    InstallConflict,
     InvalidField,
     NotFound,
     StoreClosed,
     StoreForked,
     UnknownTenant,
+    WrongKind,
     shown,
 )
 from capsa.journal import Event, Fault, Journal, MemoryJournal, SqliteJournal
+from capsa.tools import Calls, ToolState, Vault
 
 if TYPE_CHECKING:
     from capsa.journal import Backup
@@ -66,6 +70,8 @@ def open_store(
     seed: int | None = None,
     retention: str | None = RETENTION,
     upkeep: bool = True,
+    dns: Sequence[str] = (),
+    roots: str | Path | None = None,
 ) -> Store:
     """Opens a store: in a folder on disk, or in memory.
 
@@ -85,9 +91,11 @@ def open_store(
             What was learned stays.
         upkeep: Whether a thread deals with horizons that pass, seals snapshots and applies the retention, every
             few seconds. Without it, call `Store.upkeep`.
+        dns: Name servers that requests of tools go by, each ``address:port``. Left out: the system's.
+        roots: A file of certificates in PEM: authorities that are trusted for requests of tools, beside the public ones.
 
     Raises:
-        InvalidField: `retention` is not a duration, or `seed` not a number of 128 bits.
+        InvalidField: `retention` is not a duration, `seed` not a number of 128 bits, or `dns` holds no addresses.
         StoreLocked: Another process, or another object of this one, has the folder open.
         StoreUnsupported: The folder is on a network file system, or a newer version wrote it.
         StoreError: The folder cannot be used; the message says why.
@@ -95,6 +103,7 @@ def open_store(
         HostFault: The sandbox cannot be started here, or `cache_dir` is not only ours.
     """
     retention_ms = None if retention is None else _retention_ms(retention)
+    egress = Egress(_name_servers(dns), None if roots is None else Path(roots).read_text())
     journal: Journal
     if path is None:
         journal = MemoryJournal()
@@ -110,11 +119,35 @@ def open_store(
             seed=seed,
             retention_ms=retention_ms,
             upkeep=upkeep,
+            egress=egress,
         )
     except BaseException:
         # Nobody else could open the folder otherwise.
         journal.close()
         raise
+
+
+def _name_servers(dns: object) -> tuple[str, ...]:
+    servers = tuple(dns) if isinstance(dns, Sequence) and not isinstance(dns, str) else (None,)
+    if all(isinstance(server, str) and _is_socket_address(server) for server in servers):
+        return servers
+    raise InvalidField(
+        f"dns is {shown(dns)!r}",
+        pointer="/dns",
+        value=shown(dns),
+        remedy='give a list of name servers, each an address with its port, such as ["10.0.0.2:53"]',
+    )
+
+
+def _is_socket_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        return False
+    bracketed = host.startswith("[")
+    return bracketed == (address.version == 6) and port.isdecimal() and 0 < int(port) < 65_536
 
 
 def _retention_ms(retention: object) -> int:
@@ -145,16 +178,22 @@ class Store:
         seed: int | None,
         retention_ms: int | None = None,
         upkeep: bool = False,
+        egress: Egress = NO_EGRESS,
     ) -> None:
         self.principal = principal
         self._clock = clock
         self._journal = journal
-        self._components = Components(host_for(cache_dir), journal)
+        self._components = Components(host_for(cache_dir, egress), journal)
         self._nonces = Nonces(seed, after=sum(map(journal.length, journal.streams())))
         self._ids = IdKeys(journal, seed)
-        self._fold = Fold(self._components.load, self._ids.ring)
+        self._fold = Fold(self._components, self._ids.ring)
         self._ledger = Ledger(journal)
         self._retries = Retries(journal)
+        folder = journal.folder if isinstance(journal, SqliteJournal) else None
+        self._vault = Vault(None if folder is None else folder / "vault")
+        #: Where the directories of tools are.
+        self._files = None if folder is None else folder / "files"
+        self._tool_calls: dict[Place, tuple[ToolState, Calls]] = {}
         self._marks = _snapshots.Marks(journal)
         #: By tenant: where its newest snapshot stands, and its time.
         self._unsealed_since: dict[str, tuple[int, int]] = {}
@@ -170,7 +209,7 @@ class Store:
         #: How many events there were when this process signed its last checkpoint or began, and when that was.
         self._signed = (sum(map(journal.length, journal.streams())), self._now_ms())
         if isinstance(journal, SqliteJournal):
-            _migrate.claim_posts(journal, lambda: Fold(self._components.load, self._ids.ring))
+            _migrate.claim_posts(journal, lambda: Fold(self._components, self._ids.ring))
         for stream in journal.streams():
             mark = _snapshots.start(self._marks, self._fold, stream)
             if mark is not None:
@@ -256,7 +295,7 @@ class Store:
 
     def __repr__(self) -> str:
         kept = "on disk" if self.persistent else "in memory"
-        return f"<Store {kept}, {len(self._fold.capsules)} capsules>"
+        return f"<Store {kept}, {len(self._fold.places())} capsules>"
 
     def _check_usable(self) -> None:
         if self._forked:
@@ -323,18 +362,45 @@ class Store:
         try:
             return self._fold.capsules[place]
         except KeyError:
-            raise self._missing(place) from None
+            raise self._wrong_kind(place, "decision") from None
+
+    def _check_there(self, place: Place) -> None:
+        """Raises NotFound where no capsule of any kind is there."""
+        self._check_usable()
+        if place not in self._fold.capsules and place not in self._fold.tools:
+            raise self._missing(place)
+
+    def _wrong_kind(self, place: Place, asked: str) -> CapsaError:
+        """The error for a capsule that is not of the kind that was asked for: it is of the other, or not there."""
+        if place in self._fold.tools and asked == "decision":
+            return WrongKind(f"{place[2]} is a tool: it decides and learns nothing", remedy="invoke it")
+        if place in self._fold.capsules and asked == "tool":
+            return WrongKind(
+                f"{place[2]} is a decision capsule: it cannot be invoked", remedy="ask it to decide"
+            )
+        return self._missing(place)
 
     def _missing(self, place: Place) -> NotFound:
         """The error for what is not there."""
         return _jobs.missing(self._fold, place)
 
-    def _read(self, source: str | Path | bytes) -> tuple[CapsuleSource, _native.Component]:
+    def _read(
+        self, source: str | Path | bytes
+    ) -> tuple[CapsuleSource, _native.Component | _native.ToolComponent]:
         """Reads and compiles a capsule. That may take seconds: never under the lock that decisions need."""
         read = read_source(source)
         return read, self._components.compiled(read)
 
     def _plan(self, place: tuple[str, str, str], source: CapsuleSource) -> InstallResult:
+        if source.tool is not None:
+            return _tools.plan(self, place, source)
+        if place in self._fold.tools:
+            raise InstallConflict(
+                f"{place[2]} is a tool",
+                pointer="/kind",
+                value="decision",
+                remedy="delete it first, or use another name",
+            )
         state = self._fold.capsules.get(place)
         if state is None:
             return InstallResult(
@@ -359,7 +425,7 @@ class Store:
             plan = self._plan(place, read)
             if not plan.unchanged:
                 self._journal.put_blob(read.digest, read.component, wait=False)
-                self._components.held[read.digest] = component
+                self._components.hold(read.digest, component)
                 now_ms = self._now_ms()
                 _jobs.create(self, tenant, job, now_ms, {})
                 payload = _native.encode_installed(
@@ -393,12 +459,21 @@ class Store:
         self._journal.check()
 
     def places(self) -> list[tuple[str, str, str]]:
-        """Every installed capsule as tenant, job and name, sorted."""
+        """Every installed decision capsule as tenant, job and name, sorted."""
         return sorted(self._fold.capsules)
+
+    def tool_places(self) -> list[tuple[str, str, str]]:
+        """Every installed tool likewise."""
+        return sorted(self._fold.tools)
 
     def counts(self, place: tuple[str, str, str]) -> dict[str, Any]:
         """What is counted of a capsule: ``decisions``, ``feedback`` by status, ``waiting``, ``contexts`` and more."""
         return self._state(place).native.counts(self._now_ms())
+
+    def call_counts(self, place: tuple[str, str, str]) -> dict[str, int]:
+        """How many calls of a tool there were: ``invoked``, and ``breached``, which were denied something or broke a limit."""
+        state = _tools.state_of(self, place)
+        return {"invoked": state.invoked, "breached": state.breached}
 
     def verify(self, public_key: bytes | None = None) -> list[Fault]:
         """Everything in the journal that is not as it was written; see `Journal.verify`."""

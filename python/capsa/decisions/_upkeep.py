@@ -267,6 +267,9 @@ def drop_blobs(store: Store) -> None:
         for state in list(store._fold.capsules.values()):
             keep.update(state.native.version_digests)
             present.add(state.native.component_digest)
+        for tool in list(store._fold.tools.values()):
+            keep.update(tool.versions)
+            present.add(tool.component.digest)
         store._journal.drop_blobs(keep)
         store._components.keep(present)
 

@@ -24,6 +24,12 @@ EVENT_TYPES: Final = frozenset(
         "snapshot_sealed",
         "erased",
         "purged",
+        # Of tools; a call that was denied something or broke a limit is `breached`, of decision capsules too.
+        "policy_changed",
+        "kv_changed",
+        "invoked",
+        "breached",
+        "secret_changed",
     }
 )
 #: Before an event of these types a stream may be cut: what follows does not need what stood before.

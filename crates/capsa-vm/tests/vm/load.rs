@@ -39,7 +39,10 @@ fn a_component_over_the_size_limit_is_refused() {
 
 #[test]
 fn a_missing_export_is_named() {
-    assert_eq!(refused(&wat::parse_str("(component)").unwrap()), LoadError::MissingExport { export: "frame" });
+    assert_eq!(
+        refused(&wat::parse_str("(component)").unwrap()),
+        LoadError::MissingExport { world: "decision", export: "frame" }
+    );
     let error = of_changed_world(
         "export reward: func(outcome: fields, made: list<made>) -> result<f64, string>;",
         "",
@@ -51,7 +54,7 @@ fn a_missing_export_is_named() {
 #[test]
 fn an_export_of_another_type_is_named_with_the_difference() {
     let wrong = |from, to| match of_changed_world(from, to, &Guest::default().core()) {
-        LoadError::WrongExport { export, reason } => (export, reason),
+        LoadError::WrongExport { export, reason, .. } => (export, reason),
         other => panic!("{other:?}"),
     };
     let (export, reason) = wrong("result<f64, string>", "result<s64, string>");
@@ -99,7 +102,7 @@ fn an_import_that_the_world_lacks_is_refused_by_name() {
 fn an_import_of_another_type_is_refused() {
     let core = Guest::default().core().replacen("(param $level i32) (param $text i32)", "(param $text i32)", 1);
     let error = of_changed_world("log: func(level: level, message: string)", "log: func(message: string)", &core);
-    assert!(matches!(&error, LoadError::WrongImport { reason } if reason.contains("log")), "{error:?}");
+    assert!(matches!(&error, LoadError::WrongImport { reason, .. } if reason.contains("log")), "{error:?}");
 }
 
 #[test]
@@ -125,8 +128,11 @@ fn what_no_instance_could_have_is_refused_when_loading() {
         "the component needs too much: it has 33 tables, at most 32 are possible"
     );
     // Nothing is wrong with these numbers: the next check speaks.
-    assert_eq!(modules("(memory 1) (table 1 funcref)", 4), LoadError::MissingExport { export: "frame" });
-    assert_eq!(modules("(func)", 200), LoadError::MissingExport { export: "frame" });
+    assert_eq!(
+        modules("(memory 1) (table 1 funcref)", 4),
+        LoadError::MissingExport { world: "decision", export: "frame" }
+    );
+    assert_eq!(modules("(func)", 200), LoadError::MissingExport { world: "decision", export: "frame" });
 }
 
 /// Between its inner components wasmtime makes modules that copy from memory to memory. It
@@ -151,7 +157,10 @@ fn a_component_made_of_components_is_compiled() {
             (core instance (instantiate $m (with "host" (instance (export "f" (func $lowered)))))))
         (instance $callee (instantiate $callee))
         (instance (instantiate $caller (with "f" (func $callee "f")))))"#;
-    assert_eq!(refused(&wat::parse_str(composed).unwrap()), LoadError::MissingExport { export: "frame" });
+    assert_eq!(
+        refused(&wat::parse_str(composed).unwrap()),
+        LoadError::MissingExport { world: "decision", export: "frame" }
+    );
 }
 
 #[test]

@@ -16,6 +16,7 @@ from capsa.decisions._history._json import learning_json, plain, to_json
 from capsa.decisions._history._records import Export
 from capsa.decisions._history._views import (
     AUDITED,
+    CALLED,
     MAX_PAGE,
     OUTCOMES,
     audit_record,
@@ -25,6 +26,7 @@ from capsa.decisions._history._views import (
 )
 from capsa.errors import InvalidField, shown
 from capsa.journal import Event
+from capsa.tools import invocation_record
 
 if TYPE_CHECKING:
     from capsa.decisions._store import Store
@@ -58,7 +60,7 @@ def export(store: Store, folder: str | Path) -> Export:
     with store._lock:
         lengths = lengths_of(store)
     store._durable()
-    fold = Fold(store._components.load, store._ids.ring)
+    fold = Fold(store._components, store._ids.ring)
     lines = _Lines()
     events = 0
     for tenant, length in lengths.items():
@@ -81,12 +83,16 @@ def export(store: Store, folder: str | Path) -> Export:
                 "createdAt": _learning.timestamp(made.created_ms),
                 "description": made.description,
                 "metadata": made.metadata,
-                "capsules": sorted(name for *where, name in fold.capsules if where == [tenant, job]),
+                "capsules": sorted(name for *where, name in fold.places() if where == [tenant, job]),
             }
             _write_json(root / "tenants" / tenant / "jobs" / job / "job.json", facts)
+    for place, tool in fold.tools.items():
+        folder = _capsule_folder(root, place)
+        (folder / "current.wasm").write_bytes(store._journal.blob(tool.component.digest))
+        _write_json(folder / "tool.json", plain(tool.snapshot()))
     for place, capsule in fold.capsules.items():
         _export_state(store, _capsule_folder(root, place), capsule, now_ms)
-    done = Export(folder=str(root), events=events, sequences=lengths, capsules=len(fold.capsules))
+    done = Export(folder=str(root), events=events, sequences=lengths, capsules=len(fold.places()))
     written = {"schema": _native.EVENT_SCHEMA, "capsa": _native.__version__}
     _write_json(root / "export.json", written | {"asOf": _learning.timestamp(now_ms)} | to_json(done))
     return done
@@ -110,6 +116,8 @@ def _export_event(store: Store, root: Path, event: Event, lines: _Lines) -> None
         return
     folder = _capsule_folder(root, (event.stream, job, name))
     state = _state_of(store, event)
+    if event.type in CALLED and not event.erased:
+        lines.add(folder / "invocations.jsonl", to_json(invocation_record(event)))
     if event.type in AUDITED:
         lines.add(folder / "audit.jsonl", to_json(audit_record(event)))
     elif state is not None and not event.erased and event.type == "decided":
@@ -121,7 +129,7 @@ def _export_event(store: Store, root: Path, event: Event, lines: _Lines) -> None
         installed = cbor2.loads(event.payload)
         snapshots = folder / "snapshots"
         snapshots.mkdir(parents=True, exist_ok=True)
-        if state is not None:
+        if state is not None or (event.stream, job, name) in store._fold.tools:
             (snapshots / f"{installed['version']}.wasm").write_bytes(store._journal.blob(installed["digest"]))
 
 

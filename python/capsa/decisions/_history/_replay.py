@@ -39,7 +39,7 @@ def replay(store: Store, place: Place, decision_id: object) -> Replay:
             notes=notes,
         )
     decision = live.native.read_decision(decided)
-    fold = Fold(store._components.load, store._ids.ring)
+    fold = Fold(store._components, store._ids.ring)
     after = _start_before(store, fold, place, decided, decision.learner_version)
     if after is None:
         notes = ["the journal was cut after that time: only the draw can be compared"]
@@ -125,10 +125,10 @@ def rebuild(store: Store) -> Rebuild:
     with store._lock:
         # One moment: what is appended is folded under the same lock.
         lengths = lengths_of(store)
-        live = {place: _seen(state, now_ms) for place, state in store._fold.capsules.items()}
+        live = _seen_all(store._fold, now_ms)
         live_jobs = _jobs(store._fold)
     store._durable()
-    fold = Fold(store._components.load, store._ids.ring)
+    fold = Fold(store._components, store._ids.ring)
     events = 0
     for tenant, length in lengths.items():
         begin = _snapshots.epoch_start(store._marks, fold, tenant)
@@ -137,7 +137,7 @@ def rebuild(store: Store) -> Rebuild:
                 break
             fold.apply(event)
             events += 1
-    again = {place: _seen(state, now_ms) for place, state in fold.capsules.items()}
+    again = _seen_all(fold, now_ms)
     capsules = [_compared(place, live.get(place), again.get(place)) for place in sorted(live | again)]
     again_jobs = _jobs(fold)
     jobs = [
@@ -165,6 +165,13 @@ def _jobs(fold: Fold) -> dict[tuple[str, ...], dict[str, Any]]:
         for name, job in state.jobs.items():
             found[tenant, name] = {"description": job.description, "metadata": job.metadata}
     return found
+
+
+def _seen_all(fold: Fold, now_ms: int) -> dict[Place, dict[str, Any]]:
+    """What two folds of the same events have in common of their capsules."""
+    seen = {place: _seen(state, now_ms) for place, state in fold.capsules.items()}
+    seen |= {place: {"state_hash": tool.state_hash} for place, tool in fold.tools.items()}
+    return seen
 
 
 def _seen(state: CapsuleState, now_ms: int) -> dict[str, Any]:
@@ -198,7 +205,7 @@ def _compared(place: Place, live: dict[str, Any] | None, again: dict[str, Any] |
         job=job,
         capsule=capsule,
         state_hash=None if again is None else again["state_hash"],
-        learner_version=None if again is None else again["learner_version"],
+        learner_version=None if again is None else again.get("learner_version"),
         decisions=None if again is None else again["counts"]["decisions"],
         equal=not differences,
         differences=differences,

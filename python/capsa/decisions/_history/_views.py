@@ -29,10 +29,21 @@ if TYPE_CHECKING:
 
 #: Most rows in one page.
 MAX_PAGE: Final = 1000
-#: What people and gates caused: every type but those of single decisions and of the store's own keeping.
-AUDITED: Final = EVENT_TYPES - {"decided", "outcome_received", "horizon_passed", "snapshot_sealed"}
+#: What people and gates caused: every type but those of single decisions and calls and of the store's own keeping. A call
+#: that broke out of its bounds is among them.
+AUDITED: Final = EVENT_TYPES - {
+    "decided",
+    "outcome_received",
+    "horizon_passed",
+    "snapshot_sealed",
+    "kv_changed",
+    "invoked",
+}
 #: What is told about a decision after it was made.
 OUTCOMES: Final = frozenset({"outcome_received", "horizon_passed"})
+
+#: Calls of tools, and of decision capsules that broke a limit.
+CALLED: Final = frozenset({"invoked", "breached"})
 
 
 def decisions(store: Store, place: Place, after: int, limit: int) -> list[DecisionRecord]:
@@ -54,7 +65,7 @@ def audit(store: Store, tenant: str, after: int, limit: int) -> list[AuditRecord
         UnknownTenant: There is none of this name.
     """
     store._check_usable()
-    _check_page(after, limit)
+    check_page(after, limit)
     store._check_tenant(tenant)
     store._durable()
     found = (event for event in store._journal.read(tenant, after) if event.type in AUDITED)
@@ -63,8 +74,8 @@ def audit(store: Store, tenant: str, after: int, limit: int) -> list[AuditRecord
 
 def capsule_audit(store: Store, place: Place, after: int, limit: int) -> list[AuditRecord]:
     """A page of the changes that were made to one capsule."""
-    store._state(place)
-    _check_page(after, limit)
+    store._check_there(place)
+    check_page(after, limit)
     store._durable()
     found = (event for event in events_of(store, place, after) if event.type in AUDITED)
     return [audit_record(event) for event in islice(found, limit)]
@@ -260,7 +271,7 @@ def audit_record(event: Event) -> AuditRecord:
 def _page(store: Store, place: Place, types: Collection[str], after: int, limit: int) -> list[Event]:
     # What was decided before is forgotten, though perhaps not yet erased.
     since = store._state(place).since
-    _check_page(after, limit)
+    check_page(after, limit)
     # What was answered a moment ago is in the page.
     store._durable()
     events = events_of(store, place, max(after, since))
@@ -274,7 +285,7 @@ def events_of(store: Store, place: Place, after: int) -> Iterator[Event]:
     return (event for event in store._journal.read(tenant, after) if event.path == path)
 
 
-def _check_page(after: object, limit: object) -> None:
+def check_page(after: object, limit: object) -> None:
     for name, value, least, most in (("after", after, 0, 2**53), ("limit", limit, 1, MAX_PAGE)):
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise InvalidField(

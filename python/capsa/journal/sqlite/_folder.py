@@ -23,7 +23,7 @@ from capsa.journal._errors import damaged, unwritable
 
 DATABASE: Final = "store.sqlite"
 LOG: Final = "store.sqlite-wal"
-_OURS: Final = frozenset({DATABASE, LOG, "store.sqlite-shm", "keys", "cache", "lock"})
+_OURS: Final = frozenset({DATABASE, LOG, "store.sqlite-shm", "keys", "cache", "lock", "vault", "files"})
 #: How often, and how long apart, a locked store is tried.
 _ATTEMPTS: Final = 5
 _PAUSE_S: Final = 0.005

@@ -1,0 +1,346 @@
+"""Tools of a store: install, policy, calls, and what was recorded of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cbor2
+import msgspec
+
+from capsa.decisions._answers import InstallResult
+from capsa.decisions._history._views import CALLED, check_page
+from capsa.decisions._learning import timestamp
+from capsa.decisions._ledger import event_at
+from capsa.errors import (
+    HostFault,
+    InstallConflict,
+    InvalidField,
+    StaleDocument,
+    UnknownCapsule,
+    UnknownInvocation,
+    shown,
+)
+from capsa.journal import Event
+from capsa.policies import Policy, diff, load_policy
+from capsa.tools import (
+    Calls,
+    InvocationRecord,
+    Replayed,
+    ToolState,
+    invocation_id,
+    invocation_record,
+    nonce_of,
+)
+
+if TYPE_CHECKING:
+    from capsa.capsules import CapsuleSource
+    from capsa.decisions._fold import Place
+    from capsa.decisions._store import Store
+
+#: Behind the nonce of a call, in the key under which its event is found.
+_INVOKED: Final = b"invoked"
+
+
+class PolicyInForce(msgspec.Struct, frozen=True, kw_only=True):
+    """What a capsule is allowed.
+
+    Attributes:
+        policy: As it was set, with every default; as JSON spells it.
+        digest: Of it; its ETag.
+        effective: What is left of it, given what the capsule wants.
+        effective_digest: Of that.
+        not_granted: The interfaces that the component imports and is not granted: it cannot be called.
+        by: Who set it; ``None`` while nobody has.
+        at: When, RFC 3339.
+    """
+
+    policy: dict[str, Any]
+    digest: str
+    effective: dict[str, Any]
+    effective_digest: str
+    not_granted: list[str]
+    by: str | None
+    at: str | None
+
+
+class StoreBooks:
+    """What a store gives one of its tools."""
+
+    def __init__(self, store: Store, place: Place, state: ToolState) -> None:
+        self._store = store
+        self._place = place
+        self._state = state
+
+    def now_ms(self) -> int:
+        """See `Books.now_ms`."""
+        return self._store._now_ms()
+
+    def nonce(self, now_ms: int) -> bytes:
+        """See `Books.nonce`."""
+        return self._store._nonces.take(now_ms)
+
+    def record(self, type_: str, nonce: bytes, payload: bytes) -> None:
+        """See `Books.record`. Of a tool that was deleted meanwhile nothing is kept."""
+        store = self._store
+        with store._lock:
+            if self._is_there():
+                once = [nonce + _INVOKED]
+                store._fold.apply(store._append(self._place, type_, store._now_ms(), payload, once=once))
+
+    def change(
+        self,
+        key: str,
+        value: bytes | None,
+        expected: tuple[bytes | None] | None,
+        max_bytes: int,
+        max_keys: int,
+    ) -> bool | None:
+        """See `Books.change`."""
+        store, kv = self._store, self._state.kv
+        with store._lock:
+            if not self._is_there():
+                raise UnknownCapsule("the capsule was deleted")
+            before = kv.get(key)
+            if expected is not None and before != expected[0]:
+                return False
+            if not kv.fits(key, value, max_bytes=max_bytes, max_keys=max_keys):
+                return None
+            if before != value:
+                payload = cbor2.dumps({"key": key, "value": value}, canonical=True)
+                store._record(self._place, "kv_changed", store._now_ms(), payload)
+            return before is not None or expected is not None
+
+    def durable(self) -> None:
+        """See `Books.durable`."""
+        self._store._durable()
+
+    def secrets(self) -> Mapping[str, str]:
+        """See `Books.secrets`."""
+        return self._store._vault.values(self._place[0])
+
+    def folder(self) -> Path | None:
+        """See `Books.folder`."""
+        files = self._store._files
+        return None if files is None else files.joinpath(*self._place)
+
+    def _is_there(self) -> bool:
+        return self._store._fold.tools.get(self._place) is self._state
+
+
+def plan(store: Store, place: Place, source: CapsuleSource) -> InstallResult:
+    """What the install of a tool would mean. The store's lock is held, or the answer may be outdated."""
+    assert source.tool is not None
+    if place in store._fold.capsules:
+        raise InstallConflict(
+            f"{place[2]} is a decision capsule",
+            pointer="/kind",
+            value="tool",
+            remedy="delete it first, or use another name",
+        )
+    state = store._fold.tools.get(place)
+    if state is None:
+        return InstallResult(
+            capsule=source.name,
+            version=1,
+            digest=source.digest,
+            unchanged=False,
+            changes=[f"{source.name} is new"],
+        )
+    unchanged = source.digest == state.component.digest
+    changes: list[str] = []
+    if not unchanged:
+        if source.tool.effect != state.definition.effect:
+            changes.append(f"effect is {source.tool.effect}, was {state.definition.effect}")
+        changes += diff(state.definition.wants, source.tool.wants).lines()
+    version = state.version if unchanged else state.version + 1
+    return InstallResult(
+        capsule=source.name, version=version, digest=source.digest, unchanged=unchanged, changes=changes
+    )
+
+
+def state_of(store: Store, place: Place) -> ToolState:
+    """The tool at a place.
+
+    Raises:
+        WrongKind: It is a decision capsule.
+        NotFound: There is none.
+    """
+    store._check_usable()
+    state = store._fold.tools.get(place)
+    if state is None:
+        raise store._wrong_kind(place, "tool")
+    return state
+
+
+def calls_of(store: Store, place: Place) -> Calls:
+    """The calls of the tool at a place."""
+    state = state_of(store, place)
+    found = store._tool_calls.get(place)
+    if found is None or found[0] is not state:
+        with store._lock:
+            found = store._tool_calls.get(place)
+            if found is None or found[0] is not state:
+                calls = Calls(place[0], place[2], state, StoreBooks(store, place, state))
+                found = store._tool_calls[place] = (state, calls)
+    return found[1]
+
+
+def policy(store: Store, place: Place) -> PolicyInForce:
+    """What a tool is allowed."""
+    state = state_of(store, place)
+    may = calls_of(store, place).effective()
+    wanted = may.to_json()
+    set_ = state.policy_set
+    return PolicyInForce(
+        policy=state.policy.to_json(),
+        digest=state.policy.digest,
+        effective=wanted,
+        effective_digest=may.digest,
+        not_granted=[name for name in state.component.imports if not _is_granted(wanted, name)],
+        by=None if set_ is None else set_["by"],
+        at=None if set_ is None else timestamp(set_["at_ms"]),
+    )
+
+
+def _is_granted(effective: Mapping[str, Any], interface: str) -> bool:
+    granted = effective[interface]
+    if interface == "http":
+        return bool(granted["wanted"]) and bool(granted["allowed"])
+    return granted is not None and granted is not False and granted not in ({}, [])
+
+
+def set_policy(store: Store, place: Place, source: Any, if_digest: str | None) -> PolicyInForce:
+    """Sets what a tool is allowed, for every call from now on.
+
+    Raises:
+        InvalidPolicy: It does not hold; nothing has changed.
+        StaleDocument: It is not `if_digest` any more.
+    """
+    new: Policy = source if isinstance(source, Policy) else load_policy(source)
+    with store._lock:
+        state = state_of(store, place)
+        if if_digest is not None and if_digest != state.policy.digest:
+            raise StaleDocument(
+                f"the policy of {place[2]} is {state.policy.digest} by now",
+                value=shown(if_digest),
+                remedy="read it again",
+            )
+        if state.policy_set is None or new != state.policy:
+            text = json.dumps(new.to_json(), sort_keys=True)
+            payload = cbor2.dumps({"policy": text, "capsule": place[2]}, canonical=True)
+            store._record(place, "policy_changed", store._now_ms(), payload)
+    store._durable()
+    return policy(store, place)
+
+
+def forget_bindings(store: Store, tenant: str) -> None:
+    """Binds a tenant's tools anew at their next calls: a secret has changed."""
+    for place, (_, calls) in list(store._tool_calls.items()):
+        if place[0] == tenant:
+            calls.forget()
+
+
+def set_secret(store: Store, tenant: str, name: str, value: str | None) -> bool:
+    """Sets a secret, or removes it; whether there was one. The journal says who did, and never its value."""
+    store._check_usable()
+    store._check_tenant(tenant)
+    if value is None:
+        was = store._vault.remove(tenant, name)
+        if not was:
+            return False
+    else:
+        was = name in store._vault.values(tenant)
+        store._vault.set(tenant, name, value)
+    payload = cbor2.dumps({"name": name, "removed": value is None}, canonical=True)
+    with store._lock:
+        store._append((tenant, "", ""), "secret_changed", store._now_ms(), payload)
+    forget_bindings(store, tenant)
+    store._durable()
+    return was
+
+
+def remove_files(store: Store, place: Place) -> None:
+    """Removes the directories of tools that are gone: below a tenant, a job or a capsule.
+
+    Raises:
+        HostFault: Some are still there.
+    """
+    for gone in [gone for gone in list(store._tool_calls) if gone not in store._fold.tools]:
+        store._tool_calls.pop(gone, None)
+    if store._files is None:
+        return
+    folder = store._files.joinpath(*filter(None, place))
+    if any(
+        there[: len(tuple(filter(None, place)))] == tuple(filter(None, place)) for there in store._fold.tools
+    ):
+        # Installed anew meanwhile.
+        return
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise HostFault(
+            f"the files of {'/'.join(filter(None, place))} are still there: {error.strerror}"
+        ) from None
+
+
+def _events(store: Store, place: Place, after: int) -> Any:
+    state = state_of(store, place)
+    tenant, job, name = place
+    store._durable()
+    path = f"{job}/{name}"
+    for event in store._journal.read(tenant, max(after, state.since)):
+        if event.type in CALLED and event.path == path and not event.erased:
+            yield event
+
+
+def invocations(store: Store, place: Place, after: int, limit: int) -> list[InvocationRecord]:
+    """A page of a tool's calls. What was erased is not in it."""
+    check_page(after, limit)
+    return [invocation_record(event) for event in islice(_events(store, place, after), limit)]
+
+
+def _event(store: Store, place: Place, id_: object) -> Event:
+    nonce, state, tenant = nonce_of(id_), state_of(store, place), place[0]
+    store._durable()
+    path = "/".join(place[1:])
+    for key, sequence in store._journal.claims(tenant, nonce):
+        event = event_at(store._journal, tenant, sequence) if key == nonce + _INVOKED else None
+        if event is not None and event.path == path and event.sequence >= state.since and not event.erased:
+            return event
+    raise UnknownInvocation(
+        f"no invocation {invocation_id(nonce)} of {place[2]}",
+        value=shown(id_),
+        remedy="send an invocationId as it was answered; calls of long ago are in the log of invocations alone",
+    )
+
+
+def invocation(store: Store, place: Place, id_: object) -> InvocationRecord:
+    """One call."""
+    return invocation_record(_event(store, place, id_))
+
+
+def replay(store: Store, place: Place, id_: object) -> Replayed:
+    """Makes a recorded call again from its recording.
+
+    Raises:
+        UnknownInvocation: There is no such call.
+        InvalidField: It was not recorded.
+    """
+    said = cbor2.loads(_event(store, place, id_).payload)
+    recording = said.get("recording")
+    if recording is None:
+        raise InvalidField(
+            "this call was not recorded",
+            pointer="/invocationId",
+            value=shown(id_),
+            remedy="invoke with record, under a policy whose engine is deterministic",
+        )
+    component = store._components.load_tool(recording["component"])
+    return calls_of(store, place).replay(recording, invocation_id(said["id"]), component)

@@ -1,0 +1,318 @@
+"""Calls of a tool: bind it to what it may do, call it, record what came of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from capsa import _native
+from capsa._native import Files, Invocation, Tool, ToolComponent
+from capsa.errors import CapabilityDenied, CapsaError, CapsuleBadOutput, CapsuleFailure, HostFault, Overloaded
+from capsa.policies import Effective, effective
+from capsa.tools import _record
+from capsa.tools._answers import Denial, Invoked, LogLine, Replayed, Used
+from capsa.tools._inputs import json_text, read_output
+from capsa.tools._record import invocation_id
+from capsa.tools._state import ToolState
+
+_log = logging.getLogger("capsa.capsule")
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+#: What a call may have done outside is on disk before it is answered.
+_EFFECTFUL: Final = frozenset({"idempotent", "non_idempotent"})
+
+
+class Books(Protocol):
+    """What a store gives its tools."""
+
+    def now_ms(self) -> int:
+        """The time, milliseconds since 1970."""
+
+    def nonce(self, now_ms: int) -> bytes:
+        """A time-ordered nonce of 16 bytes."""
+
+    def record(self, type_: str, nonce: bytes, payload: bytes) -> None:
+        """Appends an event of the tool and folds it; it is found again by the call's nonce."""
+
+    def change(
+        self,
+        key: str,
+        value: bytes | None,
+        expected: tuple[bytes | None] | None,
+        max_bytes: int,
+        max_keys: int,
+    ) -> bool | None:
+        """Changes what the tool keeps, and records that; see `ToolComponent.bind`."""
+
+    def durable(self) -> None:
+        """Returns once everything recorded so far is on disk."""
+
+    def secrets(self) -> Mapping[str, str]:
+        """The values of the tenant's secrets by name."""
+
+    def folder(self) -> Path | None:
+        """The tool's own directory; ``None`` where the store has no folder."""
+
+
+class _Bound(msgspec.Struct, frozen=True):
+    """A tool with what it may do.
+
+    Attributes:
+        epoch: Of the state that it was made of.
+        tool: To call.
+        effective: What it may do.
+        text: The same as JSON.
+        digest: Of the same.
+    """
+
+    epoch: int
+    tool: Tool
+    effective: Effective
+    text: str
+    digest: str
+
+
+class Calls:
+    """The calls of one tool. Safe to use from many threads.
+
+    Args:
+        tenant: Whose tool it is.
+        name: Its name.
+        state: What is folded of it.
+        books: What the store gives it.
+    """
+
+    def __init__(self, tenant: str, name: str, state: ToolState, books: Books) -> None:
+        self._tenant = tenant
+        self._name = name
+        self._state = state
+        self._books = books
+        self._bound: _Bound | None = None
+        self._files: Files | None = None
+        self._slow = False
+
+    def forget(self) -> None:
+        """Binds the tool anew at its next call: a secret has changed."""
+        self._bound = None
+
+    @property
+    def inline(self) -> bool:
+        """Whether a call may be made on a thread that has others to serve: it has no effects, and was never slow."""
+        return not self._slow and self._state.definition.effect == "pure"
+
+    def call(
+        self,
+        input: Any,
+        *,
+        output: Any = None,
+        function: str = "invoke",
+        record: bool = False,
+        inline: bool = False,
+    ) -> Invoked | None:
+        """Makes one call and records it.
+
+        Args:
+            input: What it is sent.
+            output: For ``compensate``: what was answered.
+            function: ``invoke`` or ``compensate``.
+            record: Whether what the host answers is kept, so that the call can be repeated.
+            inline: Whether it has to be over at once.
+
+        Returns:
+            What came of it; ``None`` where it is to be made again, not inline: nothing has happened then.
+
+        Raises:
+            CapabilityDenied: It imports what its policy does not grant.
+            CapsuleRefused: It failed in its own words.
+            CapsuleFailure: It broke a limit, trapped, or answered nonsense.
+            Overloaded: It could not be called now.
+        """
+        sent = json_text(input)
+        done = None if function == "invoke" else json_text(output, "output")
+        now_ms = self._books.now_ms()
+        nonce = self._books.nonce(now_ms)
+        try:
+            bound = self._ready(record)
+        except CapabilityDenied as denied:
+            self._write(nonce, function, sent, None, denied, "", None, None)
+            raise
+        seed = os.urandom(32)
+        made = bound.tool.call(
+            self._tenant, sent, done, seed=seed, now_ns=now_ms * 1_000_000, inline=inline, record=record
+        )
+        if made.too_slow:
+            self._slow = True
+            return None
+        answer, error = _outcome(made)
+        if isinstance(error, Overloaded):
+            # It never began.
+            raise error
+        for level, message in made.log:
+            _log.log(_LEVELS[level], "%s: %s", self._name, message)
+        kept = None
+        if made.recording is not None:
+            kept = {
+                "now": now_ms,
+                "log": [list(line) for line in made.log],
+                "fuel": made.used["fuel"],
+                "seed": seed,
+                "calls": made.recording,
+                "error": None if error is None else [error.code, error.detail],
+                "input": sent,
+                "output": made.output,
+                "policy": bound.text,
+                "answered": done,
+                "component": self._state.component.digest,
+            }
+        self._write(nonce, function, sent, made.output, error, bound.digest, made, kept)
+        if error is not None:
+            raise error
+        may = bound.effective
+        return Invoked(
+            id=invocation_id(nonce),
+            capsule=self._name,
+            version=self._state.version,
+            effect=may.effect,
+            engine=may.engine,
+            policy_digest=bound.digest,
+            output=answer,
+            used=Used(**made.used),
+            denied=[Denial(interface=where, rule=rule, detail=detail) for where, rule, detail in made.denied],
+            log=[LogLine(level=level, message=message) for level, message in made.log],
+            recorded=made.recording is not None,
+        )
+
+    def _write(
+        self,
+        nonce: bytes,
+        function: str,
+        sent: str,
+        output: str | None,
+        error: CapsaError | None,
+        policy_digest: str,
+        made: Invocation | None,
+        recording: dict[str, Any] | None,
+    ) -> None:
+        """Records a call; what may have done something outside is on disk when this returns."""
+        denied = [] if made is None else made.denied
+        used = msgspec.to_builtins(Used()) if made is None else made.used
+        payload = _record.encode(
+            nonce,
+            function,
+            self._state.version,
+            policy_digest,
+            _native.digest(sent.encode()),
+            None if output is None else _native.digest(output.encode()),
+            error,
+            used,
+            denied,
+            0 if made is None else made.denied_unlisted,
+            recording,
+        )
+        breached = bool(denied) or isinstance(error, CapsuleFailure | CapabilityDenied)
+        self._books.record("breached" if breached else "invoked", nonce, payload)
+        if self._state.definition.effect in _EFFECTFUL or breached or recording is not None:
+            self._books.durable()
+
+    def _ready(self, record: bool) -> _Bound:
+        """The tool, bound to what it may do now."""
+        bound, epoch = self._bound, self._state.epoch
+        if bound is None or bound.epoch != epoch:
+            may = self.effective()
+            bound = self._bound = self._bind(epoch, self._state.component, may)
+        if record and bound.effective.engine != "deterministic":
+            raise CapabilityDenied(
+                "only calls in the deterministic engine can be recorded",
+                remedy='write engine = "deterministic" in the capsule\'s policy',
+            )
+        return bound
+
+    def effective(self) -> Effective:
+        """What the tool may do now."""
+        definition = self._state.definition
+        return effective(definition.wants, self._state.policy, definition.effect)
+
+    def _bind(self, epoch: int, component: ToolComponent, may: Effective) -> _Bound:
+        text = json.dumps(may.to_json(), sort_keys=True)
+        files = None
+        if may.files is not None and "files" in component.imports:
+            files = self._directory()
+        secrets = self._books.secrets() if may.secrets else {}
+        names = {secret.name for secret in may.secrets}
+        tool = component.bind(
+            text,
+            kv=self._state.kv,
+            change=self._books.change,
+            files=files,
+            secrets={name: value for name, value in secrets.items() if name in names},
+        )
+        return _Bound(epoch, tool, may, text, may.digest)
+
+    def _directory(self) -> Files | None:
+        """The tool's own directory: counted once, for its quota."""
+        if self._files is None:
+            folder = self._books.folder()
+            if folder is None:
+                return None
+            try:
+                self._files = Files(str(folder))
+            except OSError as error:
+                raise HostFault(f"the directory of {self._name} cannot be used: {error.strerror}") from None
+        return self._files
+
+    def replay(self, recording: Mapping[str, Any], id_: str, component: ToolComponent) -> Replayed:
+        """Makes a recorded call again from its recording.
+
+        Args:
+            recording: As the event holds it.
+            id_: The call's.
+            component: That was called.
+        """
+        tool = component.bind(recording["policy"], detached=True)
+        made = tool.call(
+            self._tenant,
+            recording["input"],
+            recording["answered"],
+            seed=recording["seed"],
+            now_ns=recording["now"] * 1_000_000,
+            replay=recording["calls"],
+        )
+        _, error = _outcome(made)
+        now = {
+            "output": made.output,
+            "error": None if error is None else [error.code, error.detail],
+            "fuel": made.used["fuel"],
+            "log": [list(line) for line in made.log],
+        }
+        differences = [name for name, value in now.items() if recording[name] != value]
+        if made.diverged and "output" not in differences:
+            differences.append("calls")
+        return Replayed(
+            id=id_,
+            same=not differences,
+            differences=differences,
+            output=None if made.output is None else json.loads(made.output),
+            recorded_output=None if recording["output"] is None else json.loads(recording["output"]),
+        )
+
+
+def _outcome(made: Invocation) -> tuple[Any, CapsaError | None]:
+    """What was answered, or why nothing was."""
+    if made.error is not None:
+        return None, made.error
+    if made.output is None:
+        return None, None
+    try:
+        return read_output(made.output), None
+    except CapsuleBadOutput as error:
+        return None, error

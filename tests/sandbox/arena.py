@@ -1,0 +1,314 @@
+"""The ground on which hostile cases are tried: a host, what is outside, and what belongs to others."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tests.sandbox.case import Case, Ended
+from tests.sandbox.guests import decision, tool
+from tests.sandbox.outside import (
+    Answering,
+    Asked,
+    Canary,
+    NameServer,
+    Records,
+    Site,
+    answer,
+    certificate,
+    slowly,
+)
+
+from capsa import _native
+from capsa.errors import CapsaError
+from capsa.policies import effective, load_policy, load_wants
+
+#: The value of the secret `key`: no guest may ever see it.
+SECRET: Final = "hunter2/sword+fish=42"  # noqa: S105 - nobody's
+#: What stands in every file that is not the guest's.
+OUTSIDE: Final = "not for guests"
+_SEED: Final = bytes(range(32))
+
+
+def _echo(asked: Asked) -> Iterator[bytes]:
+    """What was sent, as JSON: the value of `x-key`, and the body."""
+    yield answer(json.dumps([asked.header("x-key"), asked.body.decode("latin-1")]).encode())
+
+
+def _spelled(form: str) -> Answering:
+    """Gives the value of `x-key` back in another form."""
+
+    def told(asked: Asked) -> Iterator[bytes]:
+        value = asked.header("x-key").encode()
+        match form:
+            case "base64":
+                yield answer(b'"' + base64.b64encode(b"key:" + value) + b'"')
+            case "base64url":
+                yield answer(b'"' + base64.urlsafe_b64encode(value).rstrip(b"=") + b'"')
+            case "hex":
+                yield answer(b'"' + value.hex().encode() + b'"')
+            case "percent":
+                yield answer(b'"' + urllib.parse.quote(value, safe="").encode() + b'"')
+            case "every byte percent":
+                yield answer(b'"' + b"".join(b"%%%02X" % byte for byte in value) + b'"')
+            case "escaped":
+                yield answer(b'"' + b"".join(b"\\u%04x" % byte for byte in value) + b'"')
+            case "html":
+                yield answer(b'"' + b"".join(b"&#x%x;" % byte for byte in value) + b'"')
+            case "header":
+                yield answer(b"1", f"X-Echo: {value.decode()}")
+            case "header name":
+                yield answer(b"1", "X-" + value.decode().replace("/", "").replace("=", "") + ": 1")
+            case "status":
+                yield answer(b"1", status=f"200 {value.decode()}")
+            case "cookie":
+                yield answer(b"1", f"Set-Cookie: key={urllib.parse.quote(value.decode())}")
+            case "location":
+                yield answer(b"1", f"Location: /?key={value.decode()}", status="302 Found")
+            case "chunks":
+                head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                pieces = [b'"', *(value[at : at + 1] for at in range(len(value))), b'"']
+                yield head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+            case "trailer":
+                yield (
+                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Echo\r\n\r\n1\r\n1\r\n0\r\nX-Echo: "
+                    + value + b"\r\n\r\n"
+                )  # fmt: skip
+            case "gzip":
+                yield answer(gzip.compress(b'"' + value + b'"'), "Content-Encoding: gzip")
+            case _:
+                raise AssertionError(form)
+
+    return told
+
+
+def _raw(*pieces: bytes) -> Answering:
+    return lambda _: iter(pieces)
+
+
+_CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+SPELLINGS: Final = (
+    "base64", "base64url", "hex", "percent", "every byte percent", "escaped", "html", "header", "header name",
+    "status", "cookie", "location", "chunks", "trailer",
+)  # fmt: skip
+
+ANSWERS: Final[dict[str, Answering]] = {
+    "/": _echo,
+    "/one": _raw(answer(b"1")),
+    "/large": _raw(answer(b'"' + b"x" * 30_000 + b'"')),
+    "/endless": lambda _: slowly(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, 0),
+    "/endless-head": lambda _: slowly(b"HTTP/1.1 200 OK\r\n", b"X-More: " + b"x" * 1000 + b"\r\n", 0),
+    "/endless-chunks": lambda _: slowly(_CHUNKED, b"1000\r\n" + b"x" * 4096 + b"\r\n", 0),
+    "/endless-trailers": lambda _: slowly(_CHUNKED + b"0\r\n", b"X-More: 1\r\n" * 100, 0),
+    "/endless-extension": lambda _: slowly(_CHUNKED + b"1;", b"x" * 4096, 0),
+    "/endless-continue": lambda _: slowly(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100, 0),
+    "/slow-head": lambda _: slowly(b"HTTP/1.1 200 OK\r\n", b"X", 0.02),
+    "/slow-body": lambda _: slowly(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x", 0.02),
+    "/silent": lambda _: slowly(b"", b"", 0.02),
+    "/many-headers": _raw(answer(b"1", *(f"X-{number}: 1" for number in range(500)))),
+    "/cut": _raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n123"),
+    "/two-lengths": _raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n12"),
+    "/chunk-of-all": _raw(_CHUNKED + b"ffffffffffffffff\r\n1"),
+    "/chunk-beyond": _raw(_CHUNKED + b"1ffffffffffffffff\r\n1"),
+    "/negative-length": _raw(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n1"),
+    "/not-http": _raw(b"SSH-2.0-OpenSSH_9.9\r\n"),
+    "/status-9": _raw(b"HTTP/1.1 9 Low\r\nContent-Length: 1\r\n\r\n1"),
+    **{f"/{form.replace(' ', '-')}": _spelled(form) for form in [*SPELLINGS, "gzip"]},
+}
+
+#: What the name server says; see `Records`. The canary listens at 127.0.0.2 too.
+_ZONE: Final[dict[str, Records]] = {
+    "inner.test": ["127.0.0.1"],
+    "inner6.test": ["::1"],
+    "mapped.test": ["::ffff:127.0.0.1"],
+    "translated.test": ["64:ff9b::7f00:1"],
+    "tunnelled.test": ["2002:7f00:1::"],
+    "metadata.test": ["169.254.169.254"],
+    "private.test": ["10.1.2.3"],
+    "carrier.test": ["100.64.0.1"],
+    "any.test": ["0.0.0.0"],
+    "any6.test": ["::"],
+    "mixed.test": ["93.184.215.14", "127.0.0.1"],
+    "mixed6.test": ["93.184.215.14", "::1"],
+    "last-of-many.test": [*(f"93.184.215.{last}" for last in range(1, 24)), "127.0.0.1"],
+    "alias.test": ("localhost", ["127.0.0.1"]),
+    "empty.test": [],
+    "both.test": ["127.0.0.1"],
+}
+
+
+def _zone(name: str, before: int) -> Records | bytes:
+    if name == "silent.test":
+        return b""
+    if name == "garbage.test":
+        return b"\0" * 12
+    if name == "turning.test":
+        return ["127.0.0.1"] if before == 0 else ["127.0.0.2"]
+    return _ZONE.get(name)
+
+
+class Arena:
+    """What cases are tried on. `begin` makes what belongs to one case anew.
+
+    Attributes:
+        canary: Nothing may reach it.
+        site: Some cases may, at its port, by `private`.
+        secure: The same with TLS and a certificate that is trusted.
+        forged: The same with one that is not.
+        names: The name server of the host.
+        host: The engine.
+        kv: What the guest keeps.
+        rival: What another tenant's tool keeps.
+        root: A folder as that of a store.
+        own: The guest's own directory in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        context, pem = certificate(folder, "trusted", "127.0.0.1", "both.test")
+        other, _ = certificate(folder, "forged", "127.0.0.1")
+        self.canary = Canary()
+        self.site = Site({**ANSWERS, **self._elsewhere()})
+        self.secure = Site(ANSWERS, tls=context)
+        self.forged = Site(ANSWERS, tls=other)
+        self.names = NameServer(_zone)
+        self.host = _native.Host(dns=[self.names.address], roots=pem)
+        self._good = (tool(), decision())
+
+    def _elsewhere(self) -> dict[str, Answering]:
+        def to(url: str, status: str) -> Answering:
+            return lambda _: iter([answer(b"1", f"Location: {url}", status=status)])
+
+        inner = f"http://127.0.0.1:{self.canary.port}/"
+        return {
+            "/moved": to(inner, "301 Moved Permanently"),
+            "/found": to(inner, "302 Found"),
+            "/again": to(inner, "307 Temporary Redirect"),
+            "/relative": to("/one", "302 Found"),
+            "/refresh": _raw(answer(b"1", f"Refresh: 0; url={inner}")),
+        }
+
+    def begin(self, folder: Path) -> None:
+        """Everything that a case may touch, anew."""
+        self.canary.touched = 0
+        for site in (self.site, self.secure, self.forged):
+            site.asked.clear()
+        self.names.asked.clear()
+        self.kv = _native.KeyValues()
+        self.rival = _native.KeyValues({"plan": OUTSIDE.encode(), "shared": OUTSIDE.encode()})
+        self.root = folder / "store"
+        self.own = self.root / "files" / "acme" / "tool"
+        for name in ("policies/tool.toml", "journal.sqlite", "keys/1.key", "files/acme/other/plan", "files/rival/tool/plan"):
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(OUTSIDE)
+        self.own.mkdir()
+        (self.own / "note").write_text("mine")
+        self._others = self._digest()
+        self.secrets: dict[str, str] = {"key": SECRET}
+        self.changes_fail = False
+
+    def check(self, case: Case, ended: Ended) -> None:
+        """What holds after every case, whatever it tried."""
+        assert self.canary.touched == 0, "a service inside was reached"
+        assert self._digest() == self._others, "something outside the guest's own directory changed"
+        assert self.rival.entries() == {"plan": OUTSIDE.encode(), "shared": OUTSIDE.encode()}
+        said = ended.said()
+        assert OUTSIDE not in said, "what belongs to others was read"
+        for form in (SECRET, SECRET.encode().hex(), base64.b64encode(SECRET.encode()).decode()):
+            assert form not in said, "the secret was told"
+        assert all("\n" not in text for text in ([ended.error.detail] if ended.error else [])), case.id
+
+    def _digest(self) -> str:
+        digest = hashlib.blake2b()
+        for path in sorted(self.root.rglob("*")):
+            if not path.is_relative_to(self.own):
+                digest.update(str(path).encode())
+                if path.is_file():
+                    digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def change(
+        self, key: str, value: bytes | None, expected: tuple[bytes | None] | None, max_bytes: int, max_keys: int
+    ) -> bool | None:
+        """Keeps what the guest keeps, as `ToolComponent.bind` asks for it."""
+        if self.changes_fail:
+            raise OSError("the disk is gone")
+        if expected is not None and self.kv.get(key) != expected[0]:
+            return False
+        if not self.kv.fits(key, value, max_bytes=max_bytes, max_keys=max_keys):
+            return None
+        was = self.kv.apply(key, value)
+        return was or expected is not None
+
+    def close(self) -> None:
+        """Ends what is outside."""
+        for listening in (self.canary, self.site, self.secure, self.forged):
+            listening.close()
+        self.names.close()
+
+    @property
+    def good(self) -> tuple[bytes, bytes]:
+        """An innocent tool, and an innocent decision capsule."""
+        return self._good[0].bytes, self._good[1].bytes
+
+
+def wanted(grants: dict[str, Any]) -> dict[str, Any]:
+    """What a definition wants that is granted all this."""
+    return {**grants, "config": list(grants["config"])} if "config" in grants else grants
+
+
+class Native:
+    """Runs cases on the host itself, without a store."""
+
+    def __init__(self) -> None:
+        self._innocent: tuple[_native.Tool, _native.Component] | None = None
+
+    def run(self, case: Case, arena: Arena) -> Ended:
+        """See `Runner`."""
+        guest = case.guest(arena) if callable(case.guest) else case.guest
+        grants = dict(case.grants(arena) if callable(case.grants) else case.grants)
+        try:
+            if guest.world == "decision":
+                capsule = arena.host.load(guest.bytes)
+                told = capsule.frame({"x": "y"}) if case.output is None else capsule.reward({"x": "y"}, [])
+                return Ended(None, json.dumps(told))
+            return self._invoke(case, guest.bytes, grants, arena)
+        except CapsaError as error:
+            return Ended(error)
+
+    def _invoke(self, case: Case, component: bytes, grants: dict[str, Any], arena: Arena) -> Ended:
+        tool = arena.host.load_tool(component)
+        policy = {"schema": 1, "name": "case", "engine": case.engine, "grants": grants, "limits": dict(case.limits)}
+        wants = load_wants({"wants": wanted(grants) if case.wants is None else case.wants})
+        allowed = effective(wants, load_policy(policy), case.effect)
+        bound = tool.bind(
+            json.dumps(allowed.to_json()),
+            kv=arena.kv if allowed.kv else None,
+            change=arena.change if allowed.kv else None,
+            files=_native.Files(str(arena.own)) if allowed.files else None,
+            secrets=arena.secrets,
+        )
+        made = bound.call("hostile", case.input, case.output, seed=_SEED, now_ns=time.time_ns())
+        log = tuple(message for _, message in made.log)
+        return Ended(made.error, made.output, tuple(made.denied), log, made.log_dropped, made.used)
+
+    def innocent(self, arena: Arena) -> None:
+        """See `Runner`."""
+        if self._innocent is None:
+            tool, decision = arena.good
+            nothing = effective(load_wants({}), load_policy("pure"), "pure")
+            bound = arena.host.load_tool(tool).bind(json.dumps(nothing.to_json()))
+            self._innocent = bound, arena.host.load(decision)
+        tool_, decision_ = self._innocent
+        made = tool_.call("innocent", '{"a": 1}', seed=_SEED, now_ns=1)
+        assert (made.output, made.error) == ('{"a": 1}', None)
+        assert decision_.frame({})[0]["key"] == "k"
+        assert decision_.reward({}) == 0.5

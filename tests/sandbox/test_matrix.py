@@ -1,0 +1,53 @@
+"""Every hostile case ends as the matrix says; nothing that is not the guest's is touched, and the host goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.sandbox.arena import Arena, Native
+from tests.sandbox.case import Case, Runner
+from tests.sandbox.matrix import MATRIX
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    made = Arena(tmp_path_factory.mktemp("arena"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    return Native()
+
+
+@pytest.mark.parametrize("case", [case.parameter() for case in MATRIX])
+def test_a_hostile_case(case: Case, arena: Arena, runner: Runner, tmp_path: Path) -> None:
+    arena.begin(tmp_path)
+    if case.before is not None:
+        case.before(arena)
+    ended = runner.run(case, arena)
+    # First what must not have happened.
+    arena.check(case, ended)
+    runner.innocent(arena)
+    if case.ends is None:
+        assert ended.error is None
+        assert ended.output is not None
+        assert json.loads(ended.output) == case.answer
+    else:
+        assert type(ended.error) is case.ends, (ended.error, ended.output)
+        assert case.says in str(ended.error)
+    if case.denied is not None:
+        assert tuple((interface, rule) for interface, rule, _ in ended.denied) == case.denied
+    assert case.logs in "\n".join(ended.log)
+    if case.after is not None:
+        case.after(arena, ended)
+
+
+def test_the_matrix_is_whole() -> None:
+    """Each case has a name of its own, and there is no category with hardly anything in it."""
+    ids = [case.id for case in MATRIX]
+    assert len(set(ids)) == len(ids) >= 80
