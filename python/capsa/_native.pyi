@@ -5,7 +5,7 @@ since 1970, UTC. Errors are those of `capsa.errors`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Self, TypeAlias, TypedDict, final
+from typing import Any, Final, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,9 @@ EVENT_SCHEMA: Final[int]
 
 #: The version of the fold: another one may make another state of the same events.
 FOLD_VERSION: Final[int]
+
+_Given = ParamSpec("_Given")
+_Got = TypeVar("_Got")
 
 class _Facts(TypedDict):
     kind: str
@@ -378,6 +381,13 @@ class Invocation:
     @property
     def recording(self) -> bytes | None:
         """What the host answered, where that was to be recorded."""
+
+def at_once(work: Callable[_Given, _Got], *args: _Given.args, **named: _Given.kwargs) -> _Got:
+    """Calls something in which decision capsules have to be over at once, for the thread has others to serve.
+
+    One that is not ends with `TooSlow`, and from then on so does every call of its component; it can be made again
+    outside, on another thread.
+    """
 
 def tool_interfaces() -> list[str]:
     """Every host interface there is, as a policy names them."""

@@ -471,5 +471,9 @@ class Overloaded(CapsaError):
     code = "overloaded"
 
 
+class TooSlow(Overloaded):
+    """A call that had to be over at once was not: it is made again on another thread, so that nobody sees this."""
+
+
 class HostFault(CapsaError):
     """The machine could not do it; not the caller's or the capsule's fault."""

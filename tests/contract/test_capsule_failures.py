@@ -93,7 +93,12 @@ def test_a_fault_in_frame(store: capsa.Store, neighbour: capsa.Capsule, fault: s
         assert type(caught.value) is error
         assert caught.value.detail
         assert "\n" not in caught.value.detail
-    assert (capsule.state_hash, store.journal.length("default")) == before
+    # What broke out of its bounds is told, what was refused is not.
+    told = 3 if issubclass(error, capsa.CapsuleFailure) else 0
+    assert (capsule.state_hash, store.journal.length("default") - told) == before
+    assert [row.detail["error"]["code"] for row in capsule.audit() if row.type == "breached"] == told * [
+        error.code
+    ]
     assert neighbour.decide().option_name in ("a", "b")
     assert capsule.feedback(option="a", reward=1, context_key="k").status == "applied"
 
@@ -109,7 +114,9 @@ def test_a_fault_in_reward(store: capsa.Store, neighbour: capsa.Capsule, fault: 
     with pytest.raises(error) as caught:
         capsule.feedback(decision.id, outcome={"quality": 0.5})
     assert type(caught.value) is error
-    assert (capsule.state_hash, store.journal.length("default")) == before
+    assert (capsule.state_hash, store.journal.length("default") - 1) == before
+    (breach,) = (row.detail for row in capsule.audit() if row.type == "breached")
+    assert (breach["function"], breach["error"]["code"]) == ("reward", error.code)
     assert capsule.feedback(decision.id, reward=0.5).status == "applied"
     assert neighbour.feedback(neighbour.decide().id, outcome={"quality": 1}).reward == 1.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.reference.clock import Clock
@@ -91,13 +91,25 @@ class Driven:
         return [event for event in self.store.journal.read("default") if event.path == path]
 
 
-def loader(host: _native.Host, *sources: str) -> Callable[[str], _native.Component]:
+class Loaded:
     """Components by digest, compiled by an engine that the store does not know."""
-    components = {read.digest: host.load(read.component) for read in map(read_source, sources)}
-    return components.__getitem__
+
+    def __init__(self, host: _native.Host, sources: Sequence[str]) -> None:
+        self._components = {read.digest: host.load(read.component) for read in map(read_source, sources)}
+
+    def load(self, digest: str) -> _native.Component:
+        return self._components[digest]
+
+    def load_tool(self, digest: str) -> _native.ToolComponent:
+        raise AssertionError(f"these tests have no tools: {digest}")
 
 
-def rebuilt(events: Sequence[Event], load: Callable[[str], _native.Component]) -> CapsuleState:
+def loader(host: _native.Host, *sources: str) -> Loaded:
+    """Gives the components of some sources."""
+    return Loaded(host, sources)
+
+
+def rebuilt(events: Sequence[Event], load: Loaded) -> CapsuleState:
     """The state of the only capsule of some events, folded anew."""
     fold = Fold(load, _native.Keyring())
     for event in events:

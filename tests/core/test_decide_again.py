@@ -62,7 +62,7 @@ def test_every_decision_of_a_life_is_made_again(clock: Clock, name: str) -> None
             current=first if turn % 4 == 0 else None,
         )
         capsule.feedback(decision.id, reward=chance.uniform(-1, 1))
-    fold = Fold(store._components.load, store._ids.ring)
+    fold = Fold(store._components, store._ids.ring)
     made = 0
     for event in store.journal.read("default"):
         if event.type == "decided":

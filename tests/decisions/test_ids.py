@@ -21,6 +21,7 @@ from tests.reference.clock import Clock
 
 import capsa
 from capsa.decisions._async import AsyncCapsule, _Disk
+from capsa.decisions._fair import FairThreads
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 #: Number of the key, time and random part of the nonce: in an id they are not hidden.
@@ -287,7 +288,7 @@ def test_a_new_key_seals_what_comes_and_the_old_ones_still_open(life: Reopened) 
 def decided(capsule: capsa.Capsule, key: str, how: str) -> capsa.Decision:
     if how == "sync":
         return capsule.decide(context_key=key)
-    return asyncio.run(AsyncCapsule(capsule, _Disk(capsule._store)).decide(context_key=key))
+    return asyncio.run(AsyncCapsule(capsule, _Disk(capsule._store), FairThreads()).decide(context_key=key))
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])

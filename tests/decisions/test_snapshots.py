@@ -61,7 +61,7 @@ def seen(store: capsa.Store, tenant: str) -> dict[str, Any]:
 def folded_from_the_beginning(store: capsa.Store, tenant: str) -> str:
     """The state hash of the only capsule, with no snapshot in use."""
     assert store.journal.first(tenant) == 1
-    fold = Fold(store._components.load, store._ids.ring)
+    fold = Fold(store._components, store._ids.ring)
     for event in store.journal.read(tenant):
         fold.apply(event)
     [state] = [state for place, state in fold.capsules.items() if place[0] == tenant]

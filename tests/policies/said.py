@@ -5,6 +5,7 @@ The hosts are chosen so that every pattern has a host in `requests` that it alon
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -119,9 +120,8 @@ _NAMES: Final = ("region", "my_key", "a.b")
 _LIMITS: Final = {name: st.integers(least, most) for name, (least, most) in LIMITS.items()}
 #: The tables of a definition that say what it wants.
 WANTS: Final = maybe(
-    {},
+    {"wants": maybe({}, _SAME | {"config": some(_NAMES, least=0)})},
     {
-        "wants": maybe({}, _SAME | {"config": some(_NAMES, least=0)}),
         "limits": maybe({}, _LIMITS | {"fuel": st.integers(1, 10**15)}),
     },
 )
@@ -133,11 +133,14 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
     config = st.dictionaries(st.sampled_from(_NAMES), _TEXT, max_size=3)
     policy = draw(
         maybe(
-            {"schema": st.just(1), "name": st.sampled_from(["x", "my-policy_1"])},
+            {
+                "schema": st.just(1),
+                "name": st.sampled_from(["x", "my-policy_1"]),
+                "grants": maybe({}, _SAME | {"config": config}),
+            },
             {
                 "description": _TEXT,
                 "engine": st.sampled_from(["fast", "deterministic"]),
-                "grants": maybe({}, _SAME | {"config": config}),
                 "limits": maybe({}, _LIMITS),
             },
         )
@@ -145,3 +148,26 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
     if policy.get("engine") == "deterministic" and draw(st.booleans()):
         policy.setdefault("limits", {})["fuel"] = draw(st.integers(1, 10**15))
     return policy
+
+
+@st.composite
+def versions(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two policies that have much in common, as those before and after a change."""
+    old, other = draw(policies()), draw(policies())
+    new = copy.deepcopy(old)
+    for table in ("grants", "limits"):
+        theirs = other.get(table, {})
+        for key in draw(st.sets(st.sampled_from(sorted(theirs)))) if theirs else ():
+            mine = new.setdefault(table, {})
+            if key == "http" and "http" in mine:
+                # One rule more, or one of the old ones changed in one of its keys.
+                mine[key] += theirs[key][:1]
+                rule, changed = mine[key][0], theirs[key][:1]
+                for name in ("methods", "schemes"):
+                    if changed and name in changed[0]:
+                        rule[name] = changed[0][name]
+            elif key in ("kv", "files") and key in mine:
+                mine[key] = mine[key] | theirs[key]
+            elif key != "fuel":
+                mine[key] = theirs[key]
+    return old, new

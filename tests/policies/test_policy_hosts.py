@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.policies import matcher
+from tests.policies.said import PATTERNS
 
 from capsa.policies._diff import _Cover
 from capsa.policies._hosts import (
@@ -152,6 +155,7 @@ def test_the_guard_has_the_same_ranges() -> None:
         ("*.b.a.com", "*.a.com", False),
         ("*.a.com", "ba.com", False),
         ("b.a.com", "*.b.a.com", False),
+        ("a.com", "b.a.com", False),
         ("93.184.216.0/24", "93.184.216.34", True),
         ("93.184.216.0/24", "93.184.217.34", False),
         ("93.184.0.0/16", "93.184.216.0/24", True),
@@ -164,3 +168,12 @@ def test_the_guard_has_the_same_ranges() -> None:
 def test_what_covers_what(wide: str, narrow: str, covers: bool) -> None:
     """Of two patterns."""
     assert bool(_Cover([(wide, 1)]).of(narrow)) is covers
+
+
+def test_a_pattern_covers_another_if_it_means_all_of_its_hosts() -> None:
+    """Every pair, held against the hosts of a small world, in which each pattern has one of its own."""
+    for wide, narrow in itertools.product(PATTERNS, repeat=2):
+        means_all = all(
+            matcher.host_matches(wide, host) for host in matcher.HOSTS if matcher.host_matches(narrow, host)
+        )
+        assert bool(_Cover([(wide, 1)]).of(narrow)) is means_all, (wide, narrow)

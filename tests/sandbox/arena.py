@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import json
 import time
-import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from tests.sandbox.answers import ANSWERS, raw
 from tests.sandbox.case import Case, Ended
 from tests.sandbox.guests import decision, tool
-from tests.sandbox.outside import (
-    Answering,
-    Asked,
-    Canary,
-    NameServer,
-    Records,
-    Site,
-    answer,
-    certificate,
-    slowly,
-)
+from tests.sandbox.outside import Answering, Canary, NameServer, Records, Site, answer, certificate
 
 from capsa import _native
 from capsa.errors import CapsaError
@@ -37,93 +25,6 @@ OUTSIDE: Final = "not for guests"
 _SEED: Final = bytes(range(32))
 
 
-def _echo(asked: Asked) -> Iterator[bytes]:
-    """What was sent, as JSON: the value of `x-key`, and the body."""
-    yield answer(json.dumps([asked.header("x-key"), asked.body.decode("latin-1")]).encode())
-
-
-def _spelled(form: str) -> Answering:
-    """Gives the value of `x-key` back in another form."""
-
-    def told(asked: Asked) -> Iterator[bytes]:
-        value = asked.header("x-key").encode()
-        match form:
-            case "base64":
-                yield answer(b'"' + base64.b64encode(b"key:" + value) + b'"')
-            case "base64url":
-                yield answer(b'"' + base64.urlsafe_b64encode(value).rstrip(b"=") + b'"')
-            case "hex":
-                yield answer(b'"' + value.hex().encode() + b'"')
-            case "percent":
-                yield answer(b'"' + urllib.parse.quote(value, safe="").encode() + b'"')
-            case "every byte percent":
-                yield answer(b'"' + b"".join(b"%%%02X" % byte for byte in value) + b'"')
-            case "escaped":
-                yield answer(b'"' + b"".join(b"\\u%04x" % byte for byte in value) + b'"')
-            case "html":
-                yield answer(b'"' + b"".join(b"&#x%x;" % byte for byte in value) + b'"')
-            case "header":
-                yield answer(b"1", f"X-Echo: {value.decode()}")
-            case "header name":
-                yield answer(b"1", "X-" + value.decode().replace("/", "").replace("=", "") + ": 1")
-            case "status":
-                yield answer(b"1", status=f"200 {value.decode()}")
-            case "cookie":
-                yield answer(b"1", f"Set-Cookie: key={urllib.parse.quote(value.decode())}")
-            case "location":
-                yield answer(b"1", f"Location: /?key={value.decode()}", status="302 Found")
-            case "chunks":
-                head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-                pieces = [b'"', *(value[at : at + 1] for at in range(len(value))), b'"']
-                yield head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
-            case "trailer":
-                yield (
-                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Echo\r\n\r\n1\r\n1\r\n0\r\nX-Echo: "
-                    + value + b"\r\n\r\n"
-                )  # fmt: skip
-            case "gzip":
-                yield answer(gzip.compress(b'"' + value + b'"'), "Content-Encoding: gzip")
-            case _:
-                raise AssertionError(form)
-
-    return told
-
-
-def _raw(*pieces: bytes) -> Answering:
-    return lambda _: iter(pieces)
-
-
-_CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-SPELLINGS: Final = (
-    "base64", "base64url", "hex", "percent", "every byte percent", "escaped", "html", "header", "header name",
-    "status", "cookie", "location", "chunks", "trailer",
-)  # fmt: skip
-
-ANSWERS: Final[dict[str, Answering]] = {
-    "/": _echo,
-    "/one": _raw(answer(b"1")),
-    "/large": _raw(answer(b'"' + b"x" * 30_000 + b'"')),
-    "/endless": lambda _: slowly(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, 0),
-    "/endless-head": lambda _: slowly(b"HTTP/1.1 200 OK\r\n", b"X-More: " + b"x" * 1000 + b"\r\n", 0),
-    "/endless-chunks": lambda _: slowly(_CHUNKED, b"1000\r\n" + b"x" * 4096 + b"\r\n", 0),
-    "/endless-trailers": lambda _: slowly(_CHUNKED + b"0\r\n", b"X-More: 1\r\n" * 100, 0),
-    "/endless-extension": lambda _: slowly(_CHUNKED + b"1;", b"x" * 4096, 0),
-    "/endless-continue": lambda _: slowly(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100, 0),
-    "/slow-head": lambda _: slowly(b"HTTP/1.1 200 OK\r\n", b"X", 0.02),
-    "/slow-body": lambda _: slowly(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x", 0.02),
-    "/silent": lambda _: slowly(b"", b"", 0.02),
-    "/many-headers": _raw(answer(b"1", *(f"X-{number}: 1" for number in range(500)))),
-    "/cut": _raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n123"),
-    "/two-lengths": _raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n12"),
-    "/chunk-of-all": _raw(_CHUNKED + b"ffffffffffffffff\r\n1"),
-    "/chunk-beyond": _raw(_CHUNKED + b"1ffffffffffffffff\r\n1"),
-    "/negative-length": _raw(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n1"),
-    "/not-http": _raw(b"SSH-2.0-OpenSSH_9.9\r\n"),
-    "/status-9": _raw(b"HTTP/1.1 9 Low\r\nContent-Length: 1\r\n\r\n1"),
-    **{f"/{form.replace(' ', '-')}": _spelled(form) for form in [*SPELLINGS, "gzip"]},
-}
-
 #: What the name server says; see `Records`. The canary listens at 127.0.0.2 too.
 _ZONE: Final[dict[str, Records]] = {
     "inner.test": ["127.0.0.1"],
@@ -134,7 +35,7 @@ _ZONE: Final[dict[str, Records]] = {
     "metadata.test": ["169.254.169.254"],
     "private.test": ["10.1.2.3"],
     "carrier.test": ["100.64.0.1"],
-    "any.test": ["0.0.0.0"],
+    "any.test": ["0.0.0.0"],  # noqa: S104 - nothing is bound
     "any6.test": ["::"],
     "mixed.test": ["93.184.215.14", "127.0.0.1"],
     "mixed6.test": ["93.184.215.14", "::1"],
@@ -192,7 +93,7 @@ class Arena:
             "/found": to(inner, "302 Found"),
             "/again": to(inner, "307 Temporary Redirect"),
             "/relative": to("/one", "302 Found"),
-            "/refresh": _raw(answer(b"1", f"Refresh: 0; url={inner}")),
+            "/refresh": raw(answer(b"1", f"Refresh: 0; url={inner}")),
         }
 
     def begin(self, folder: Path) -> None:
@@ -205,7 +106,13 @@ class Arena:
         self.rival = _native.KeyValues({"plan": OUTSIDE.encode(), "shared": OUTSIDE.encode()})
         self.root = folder / "store"
         self.own = self.root / "files" / "acme" / "tool"
-        for name in ("policies/tool.toml", "journal.sqlite", "keys/1.key", "files/acme/other/plan", "files/rival/tool/plan"):
+        for name in (
+            "policies/tool.toml",
+            "journal.sqlite",
+            "keys/1.key",
+            "files/acme/other/plan",
+            "files/rival/tool/plan",
+        ):
             path = self.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(OUTSIDE)
@@ -236,7 +143,12 @@ class Arena:
         return digest.hexdigest()
 
     def change(
-        self, key: str, value: bytes | None, expected: tuple[bytes | None] | None, max_bytes: int, max_keys: int
+        self,
+        key: str,
+        value: bytes | None,
+        expected: tuple[bytes | None] | None,
+        max_bytes: int,
+        max_keys: int,
     ) -> bool | None:
         """Keeps what the guest keeps, as `ToolComponent.bind` asks for it."""
         if self.changes_fail:
@@ -286,7 +198,13 @@ class Native:
 
     def _invoke(self, case: Case, component: bytes, grants: dict[str, Any], arena: Arena) -> Ended:
         tool = arena.host.load_tool(component)
-        policy = {"schema": 1, "name": "case", "engine": case.engine, "grants": grants, "limits": dict(case.limits)}
+        policy = {
+            "schema": 1,
+            "name": "case",
+            "engine": case.engine,
+            "grants": grants,
+            "limits": dict(case.limits),
+        }
         wants = load_wants({"wants": wanted(grants) if case.wants is None else case.wants})
         allowed = effective(wants, load_policy(policy), case.effect)
         bound = tool.bind(

@@ -37,7 +37,7 @@ class Case:
         output: If given, `compensate` is called with it. Of a decision capsule: ``reward`` is called.
         ends: The class of error that it has to end in; ``None`` = it is answered.
         says: A part of the error's sentence.
-        answer: What a tool has to answer, parsed; not looked at where it ends in an error.
+        answer: What a tool has to answer, parsed; ``...`` = anything that is JSON. Not looked at where it ends in an error.
         denied: Interface and rule of each denial, in order. Not looked at where it is ``None``.
         logs: A part of what was logged.
         before: Sets something up.
@@ -60,8 +60,8 @@ class Case:
     answer: object = None
     denied: tuple[tuple[str, str], ...] | None = ()
     logs: str = ""
-    before: Callable[[Arena], None] | None = None
-    after: Callable[[Arena, Ended], None] | None = None
+    before: Callable[[Arena], object] | None = None
+    after: Callable[[Arena, Ended], object] | None = None
     defect: str = ""
 
     @property

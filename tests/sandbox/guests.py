@@ -93,9 +93,7 @@ def imported(*names: str) -> str:
         if name != "log":
             interface, function = name.split(".")
             takes, _ = _FUNCTIONS[name]
-            lines.append(
-                f'(import "capsa:capsule/{interface}@0.1.0" "{function}" (func ${name} {takes}))'
-            )
+            lines.append(f'(import "capsa:capsule/{interface}@0.1.0" "{function}" (func ${name} {takes}))')
     return "\n".join(lines)
 
 
@@ -308,16 +306,12 @@ def call(
 
 def swap(key: Text, expected: Text | None, value: Text | None) -> Step:
     """``kv.swap``."""
-    return Step(
-        "kv.swap", lambda kept: [*_texts(key)(kept), *_maybe(kept, expected), *_maybe(kept, value)]
-    )
+    return Step("kv.swap", lambda kept: [*_texts(key)(kept), *_maybe(kept, expected), *_maybe(kept, value)])
 
 
 def keys(prefix: Text = "", after: Text | None = None, limit: int = 1000, times: int = 1) -> Step:
     """``kv.keys``."""
-    return Step(
-        "kv.keys", lambda kept: [*_texts(prefix)(kept), *_maybe(kept, after), limit], None, times
-    )
+    return Step("kv.keys", lambda kept: [*_texts(prefix)(kept), *_maybe(kept, after), limit], None, times)
 
 
 def send(
@@ -427,7 +421,7 @@ def _told(told: str, end: str) -> str:
 
 
 # Texts of an answer that never change stand at 1: see `script`.
-_OK: Final = '(call $text (i32.const 6) (i32.const 2))'
+_OK: Final = "(call $text (i32.const 6) (i32.const 2))"
 _FALSE: Final = "(call $put (i32.const 8) (i32.const 5))"
 _TRUE: Final = "(call $put (i32.const 13) (i32.const 4))"
 _NULL: Final = "(call $put (i32.const 17) (i32.const 4))"

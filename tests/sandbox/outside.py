@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import ipaddress
 import socket
 import ssl
@@ -169,7 +169,11 @@ class Site(_Listener):
     """
 
     def __init__(
-        self, answers: Mapping[str, Answering], *, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+        self,
+        answers: Mapping[str, Answering],
+        *,
+        address: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.asked: list[Asked] = []
         self._answers = answers
@@ -278,7 +282,9 @@ class NameServer:
             address = ipaddress.ip_address(text)
             if kind == (_A if address.version == 4 else _AAAA):
                 records.append(owner + struct.pack(">HHIH", kind, 1, 0, len(address.packed)) + address.packed)
-        return packet[:2] + struct.pack(">HHHHH", 0x8180, 1, len(records), 0, 0) + question + b"".join(records)
+        return (
+            packet[:2] + struct.pack(">HHHHH", 0x8180, 1, len(records), 0, 0) + question + b"".join(records)
+        )
 
     def close(self) -> None:
         """Answers no more."""
@@ -295,7 +301,7 @@ def certificate(folder: Path, name: str, *hosts: str) -> tuple[ssl.SSLContext, s
     """A server's context with a certificate of its own for some hosts, and the certificate in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     names: list[x509.GeneralName] = []
     for host in hosts:
         try:
@@ -308,8 +314,8 @@ def certificate(folder: Path, name: str, *hosts: str) -> tuple[ssl.SSLContext, s
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=2))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )

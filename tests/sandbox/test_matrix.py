@@ -36,7 +36,8 @@ def test_a_hostile_case(case: Case, arena: Arena, runner: Runner, tmp_path: Path
     if case.ends is None:
         assert ended.error is None
         assert ended.output is not None
-        assert json.loads(ended.output) == case.answer
+        told = json.loads(ended.output)
+        assert case.answer is ... or told == case.answer
     else:
         assert type(ended.error) is case.ends, (ended.error, ended.output)
         assert case.says in str(ended.error)

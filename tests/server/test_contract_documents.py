@@ -207,7 +207,8 @@ def test_an_install_its_dry_run_and_the_same_again(capsules: Capsules) -> None:
     assert (wider["unchanged"], wider["capsuleVersion"]) == (False, 2)
     assert any("d" in change for change in wider["changes"])
     described = capsule.get().value
-    assert set(described) == {"tenant", "job", "capsule", "capsuleVersion", "digest", "definition"}
+    assert set(described) == words("tenant job capsule capsuleVersion digest definition kind")
+    assert described["kind"] == "decision"
     assert (described["capsuleVersion"], described["digest"]) == (2, wider["digest"])
     assert described["definition"]["strategies"][0]["options"] == ["a", "b", "c", "d"]
 

@@ -30,7 +30,6 @@ RENEW: Final = "PYTHONPATH=python .venv/bin/python -m tests.server.test_openapi"
 ELSEWHERE: Final = {
     "insufficient-scope": "keys with scopes come later",
     "too-many-requests": "limits on a client's rate come later",
-    "capsule-fuel": "fuel is counted by the deterministic engine alone",
     "unknown-path": "paths that are not in the document; and types of problems that do not exist",
     "wrong-method": "methods that are not in the document",
 }
@@ -178,14 +177,16 @@ def test_the_statuses_are_those_of_the_contract() -> None:
         400: words(
             "malformed-body malformed-request unknown-field invalid-field unknown-option unknown-strategy "
             "no-allowed-option metric-out-of-range reward-out-of-range unknown-metric reward-missing invalid-spec "
-            "invalid-capsule"
+            "invalid-capsule invalid-policy"
         ),
         401: {"unauthorized"},
-        403: {"insufficient-scope", "foreign-origin"},
-        404: {"unknown-tenant", "unknown-job", "unknown-capsule", "unknown-decision", "unknown-path"},
+        403: {"insufficient-scope", "foreign-origin", "capability-denied", "install-refused"},
+        404: words(
+            "unknown-tenant unknown-job unknown-capsule unknown-decision unknown-invocation unknown-path"
+        ),
         405: {"wrong-method"},
         408: {"request-timeout"},
-        409: {"feedback-conflict", "install-conflict", "idempotency-conflict", "already-exists"},
+        409: words("feedback-conflict install-conflict idempotency-conflict already-exists wrong-kind"),
         412: {"stale-document"},
         413: {"too-large"},
         415: {"unsupported-type"},
@@ -193,8 +194,8 @@ def test_the_statuses_are_those_of_the_contract() -> None:
         429: {"too-many-requests"},
         431: {"header-too-large"},
         500: words(
-            "capsule-trapped capsule-deadline capsule-out-of-memory capsule-stack capsule-fuel capsule-bad-output "
-            "internal"
+            "capsule-trapped capsule-deadline capsule-out-of-memory capsule-stack capsule-fuel capsule-limit "
+            "capsule-bad-output internal"
         ),
         503: {"overloaded", "store-unwritable", "starting", "stopping"},
     }

@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import pytest
 from openapi_schema_validator import OAS31Validator
+from tests.server import tools
 from tests.server.serving import INPUT, OUTCOME, Answer, Served
 from tests.server.specs import JOINT, PLAIN, SCALED, WIDE, Capsules, Installed
+from tests.server.tools import DETERMINISTIC, OPEN, install
 
 from capsa.server._openapi import document
 from capsa.server._routes import ROUTES
@@ -97,10 +99,34 @@ def _calls(served: Served) -> Iterator[tuple[str, Answer]]:
     yield "audit", served.get("/audit?tenant=default&limit=1000")
     yield "deleteJob", served.call("DELETE", f"{base}/jobs/one")
     yield "purgeTenant", served.call("DELETE", base)
+    yield from _of_tools(served)
     for name in ("health", "ready", "metrics", "openapi", "problems"):
         yield name, served.get(f"/{'openapi.json' if name == 'openapi' else name}", key=None)
     yield "problem", served.get("/problems/too-large")
     yield "problem", served.get("/problems/none")
+
+
+def _of_tools(served: Served) -> Iterator[tuple[str, Answer]]:
+    tool = install(served, tools.compensable)
+    yield "describe", tool.get()
+    yield "policy", tool.get("/policy")
+    yield "putPolicy", tool.allow(DETERMINISTIC)
+    yield "putPolicy", tool.allow({"schema": 1})
+    yield "putPolicy", tool.allow(OPEN, headers={"If-Match": '"none"'})
+    yield "explainPolicy", tool.get("/policy/explain?target=https://a.example.com/")
+    yield "explainPolicy", tool.get("/policy/explain")
+    invoked = tool.invoke({"a": 1}, record=True)
+    yield "invoke", invoked
+    yield "compensate", tool.post("/compensate", {"input": 1, "output": 2})
+    id_ = invoked.value["invocationId"]
+    yield "invocation", tool.get(f"/invocations/{id_}")
+    yield "invocation", tool.get("/invocations/none")
+    yield "replayInvocation", tool.post(f"/invocations/{id_}/replay")
+    yield "decide", tool.post("/decide", {})
+    for make in (tools.fails, tools.spins, tools.remember):
+        other = install(served, make)
+        yield "invoke", other.invoke(1)
+        yield "invocations", other.get("/invocations")
 
 
 def _of_capsule(capsule: Installed) -> Iterator[tuple[str, Answer]]:
@@ -168,6 +194,8 @@ def test_the_example_of_a_body_is_taken(shared: Served, operation: str) -> None:
         # YAML is a superset of JSON.
         capsule = Installed(shared, "exemplary")
         example = example | {"name": capsule.name}
+    elif route.tag == "tools":
+        capsule = install(shared, tools.compensable)
     path = route.path.format(tenant="default", job="default", capsule=capsule.name)
     answered = shared.call(route.method, path, example)
     assert answered.status < 300, answered.body

@@ -211,7 +211,7 @@ def check_start(store: capsa.Store, model: Model) -> None:
     """A start begins at the newest snapshot, and comes to the state that the store has."""
     store.journal.flush()
     for tenant, stream in model.streams.items():
-        fold = Fold(store._components.load, store._ids.ring)
+        fold = Fold(store._components, store._ids.ring)
         mark = _snapshots.start(_snapshots.Marks(store.journal), fold, tenant)
         begin = store._marks.last_purge(tenant) if mark is None else mark.sequence
         same(f"where a start of {tenant} begins", begin, stream.beginning)
@@ -222,7 +222,7 @@ def check_start(store: capsa.Store, model: Model) -> None:
 
 def check_fold(store: capsa.Store, tenant: str) -> None:
     """All events of a tenant folded from nothing give the state that the store has."""
-    fold = Fold(store._components.load, store._ids.ring)
+    fold = Fold(store._components, store._ids.ring)
     for event in store.journal.read(tenant):
         fold.apply(event)
     same("the state folded from nothing", states(fold, tenant), states(store._fold, tenant))

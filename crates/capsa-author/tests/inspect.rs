@@ -2,10 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use capsa_author::{
-    CompileError, DefinitionError, EmbedError, InspectError, Source, compile, embed_definition, inspect, looks_like,
-    parse_spec,
+    CompileError, Declared, DefinitionError, EmbedError, InspectError, Source, compile, embed_definition,
+    embed_tool_definition, inspect, looks_like, parse_spec, wrap,
 };
 use capsa_core::definition::{Definition, SECTION};
+
+/// What a component with this definition declares.
+fn decision(definition: Definition) -> Declared {
+    Declared::Decision(Box::new(definition))
+}
 
 fn definition() -> Definition {
     parse_spec("name: r\noptions: [a, b]\nreward: {q: 1}\n").unwrap()
@@ -157,4 +162,32 @@ fn a_definition_is_embedded_only_if_both_are_sound() {
     let refused = compile(&wrong).unwrap_err();
     assert!(matches!(refused, CompileError::Invalid { .. }));
     assert_eq!(sentence, refused.to_string());
+}
+
+#[test]
+fn a_tools_definition_is_embedded_and_read_as_it_stands() {
+    let text = r#"(module (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+        (func (export "invoke") (param i32 i32) (result i32) i32.const 64))"#;
+    let tool = wrap(text.as_bytes(), "tool").unwrap();
+    let read = inspect(&tool).unwrap();
+    assert_eq!((Some("tool"), Err(DefinitionError::Missing)), (read.world, read.definition));
+    let embedded =
+        embed_tool_definition(&tool, &serde_json::json!({"name": "t", "kind": "tool", "schema": 1})).unwrap();
+    let json = r#"{"kind":"tool","name":"t","schema":1}"#;
+    assert_eq!(Ok(Declared::Tool(json.to_owned())), inspect(&embedded).unwrap().definition);
+    let again = embed_tool_definition(&embedded, &serde_json::json!({"kind": "tool"})).unwrap();
+    assert_eq!(Ok(Declared::Tool(r#"{"kind":"tool"}"#.to_owned())), inspect(&again).unwrap().definition);
+}
+
+#[test]
+fn only_a_module_that_fits_is_wrapped() {
+    let said = |module: &[u8], world| wrap(module, world).unwrap_err().to_string();
+    assert_eq!(said(b"(module)", "guard"), "there is no world \"guard\"; there are decision, tool, compensable-tool");
+    assert!(said(b"(module", "tool").starts_with("this is no core WebAssembly module: "));
+    assert!(said(b"(component)", "tool").ends_with("it is a component already"));
+    assert!(said(b"(module (func (result i32)))", "tool").starts_with("this is no core WebAssembly module: "));
+    assert!(said(b"(module)", "tool").starts_with("the module does not fit the world tool: "));
+    let wasi = r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32))))"#;
+    assert!(said(wasi.as_bytes(), "tool").starts_with("the module does not fit the world tool: "));
 }

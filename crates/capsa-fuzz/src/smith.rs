@@ -23,18 +23,20 @@ const COMPONENT_PREAMBLE: usize = 8;
 ///
 /// # Panics
 ///
-/// Never: so many bytes are enough for a module.
+/// If bytes enough make no module, which is not seen.
 pub fn numbered(seed: u64) -> Vec<u8> {
-    let bytes = Chooser::new(seed).bytes(4096);
-    tool(&bytes).expect("enough bytes make a module")
+    let mut chooser = Chooser::new(seed);
+    loop {
+        let bytes = chooser.bytes(8 << 10);
+        if tells(&module(&bytes).expect("so many bytes make a module")) {
+            return tool(&bytes).expect("they made a module");
+        }
+    }
 }
 
 /// A component of the world `tool` whose code follows from `data`; `None` where these bytes make none.
 pub fn tool(data: &[u8]) -> Option<Vec<u8>> {
-    let (flags, rest) = data.split_at_checked(2)?;
-    let mut module = Module::new(config(flags), &mut Unstructured::new(rest)).ok()?;
-    module.ensure_termination(TURNS).expect("every body is made of known instructions");
-    let module = module.to_bytes();
+    let module = module(data)?;
     let component = wat::parse_str(envelope(&driver(&exports(&module)))).expect("the driver is valid text");
     let (preamble, sections) = component.split_at(COMPONENT_PREAMBLE);
     let behind = sections.strip_prefix(EMPTY_MODULE).expect("the first section is the empty module");
@@ -46,16 +48,31 @@ pub fn tool(data: &[u8]) -> Option<Vec<u8>> {
     Some(all)
 }
 
+/// A random core module.
+fn module(data: &[u8]) -> Option<Vec<u8>> {
+    let (flags, rest) = data.split_first_chunk::<2>()?;
+    let mut module = Module::new(config(u16::from_le_bytes(*flags)), &mut Unstructured::new(rest)).ok()?;
+    module.ensure_termination(TURNS).expect("every body is made of known instructions");
+    Some(module.to_bytes())
+}
+
+/// Whether two functions at least give something: others are soon known.
+fn tells(module: &[u8]) -> bool {
+    let gives = |item: &Item| matches!(item, Item::Func(ty) if !ty.results().is_empty());
+    exports(module).iter().filter(|(_, item)| gives(item)).count() > 1
+}
+
 /// What the engines have in common, and limits well inside ours, so that no denial of the host shows.
-fn config(flags: &[u8]) -> Config {
-    let bit = |n: usize| flags[n / 8] >> (n % 8) & 1 == 1;
+fn config(flags: u16) -> Config {
+    let bit = |n: u32| flags >> n & 1 == 1;
     Config {
         max_imports: 0,
-        min_funcs: 1,
+        min_funcs: 3,
         max_funcs: 8,
         max_types: 12,
         max_type_size: 300,
         max_instructions: if bit(0) { 60 } else { 300 },
+        min_globals: 1,
         max_globals: 8,
         min_memories: u32::from(bit(1)),
         max_memories: if bit(2) { 3 } else { 1 },
@@ -65,17 +82,18 @@ fn config(flags: &[u8]) -> Config {
         max_tables: if bit(3) { 3 } else { 1 },
         max_table_elements: 1000,
         table_max_size_required: true,
+        export_everything: true,
         max_data_segments: 8,
         max_element_segments: 8,
-        export_everything: true,
         allow_start_export: bit(4),
         // Modules that cannot trap get further; those that can show how they end.
         disallow_traps: bit(5) || bit(6),
         simd_enabled: bit(7),
         bulk_memory_enabled: bit(8),
         tail_call_enabled: bit(9),
-        reference_types_enabled: bit(8) && bit(10),
-        multi_value_enabled: bit(11),
+        // They bring `externref`, which needs the garbage collection that is not compiled in.
+        reference_types_enabled: false,
+        multi_value_enabled: bit(10) || bit(11),
         extended_const_enabled: bit(12),
         allow_floats: bit(13) || bit(14),
         canonicalize_nans: false,
@@ -317,9 +335,9 @@ fn digest_of(at: usize) -> String {
 fn envelope(driver: &str) -> String {
     format!(
         r#"(component
-        (core module $smith)
+        (core module)
         {driver}
-        (core instance $s (instantiate $smith))
+        (core instance $s (instantiate 0))
         (core instance $d (instantiate $driver (with "s" (instance $s))))
         (type $failure' (record (field "code" string) (field "message" string) (field "retryable" bool)))
         (export $failure "failure" (type $failure'))

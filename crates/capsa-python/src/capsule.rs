@@ -39,6 +39,8 @@ pub struct Capsule {
     pub(crate) origin: Arc<Origin>,
     stream_key: [u8; 8],
     inner: Mutex<Inner>,
+    /// Whose calls these are, for the sandbox.
+    pub(crate) tenant: Arc<str>,
     pub(crate) decides: Pace,
     values: Pace,
 }
@@ -81,7 +83,7 @@ impl Capsule {
         let origin =
             Arc::new(Origin { tenant: tenant.to_owned(), job: job.to_owned(), place, keys: keys.clone_ref(py) });
         let inner = Mutex::new(Inner { state, component: Arc::clone(&component.0) });
-        Self { origin, stream_key, inner, decides: Pace::default(), values: Pace::default() }
+        Self { tenant: Arc::from(tenant), origin, stream_key, inner, decides: Pace::default(), values: Pace::default() }
     }
 
     /// Has the guest value an outcome.
@@ -94,7 +96,7 @@ impl Capsule {
         made: &[world::Made],
     ) -> Result<(f64, Vec<(String, String)>), Raised> {
         self.values.run(py, || {
-            let valued = component.reward(fields, made).map_err(|failed| failed.error)?;
+            let valued = component.reward_for(&self.tenant, fields, made).map_err(|failed| failed.error)?;
             let [low, high] = program.reward_range();
             // A declared sum of weights may end a rounding error outside; anything more is a fault.
             let slack = 1e-9 * (high - low);

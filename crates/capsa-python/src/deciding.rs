@@ -62,10 +62,10 @@ impl Capsule {
             };
             let (notes, unfit) = check_contexts(&program.definition.contexts, &fields, context_key.is_some())?;
             let framed = if unfit.is_empty() {
-                component.frame(&fields)
+                component.frame_for(&self.tenant, &fields)
             } else {
                 let fit = fields.iter().enumerate().filter(|(at, _)| !unfit.contains(at));
-                component.frame(&fit.map(|(_, field)| field.clone()).collect::<Fields>())
+                component.frame_for(&self.tenant, &fit.map(|(_, field)| field.clone()).collect::<Fields>())
             }
             .map_err(|failed| failed.error)?;
             let (computed, of_guest) = program.framed(framed.choices).map_err(Raised::BadAnswer)?;

@@ -70,6 +70,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(author::wrap_module, module)?)?;
     module.add_function(wrap_pyfunction!(author::embed_tool_definition, module)?)?;
     module.add_function(wrap_pyfunction!(egress::explain_url, module)?)?;
+    module.add_function(wrap_pyfunction!(tools::at_once, module)?)?;
     module.add_function(wrap_pyfunction!(tools::tool_interfaces, module)?)?;
     module.add_function(wrap_pyfunction!(convert::digest, module)?)?;
     Ok(())

@@ -11,7 +11,7 @@ use capsa_vm::{
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::errors::Raised;
 use crate::request::log_lines;
@@ -292,4 +292,15 @@ impl Invocation {
 #[pyfunction]
 pub fn tool_interfaces() -> Vec<&'static str> {
     Interface::ALL.iter().map(|interface| interface.name()).collect()
+}
+
+/// Calls something of Python's in which capsules have to be over at once.
+#[pyfunction]
+#[pyo3(signature = (work, *args, **named))]
+pub fn at_once<'py>(
+    work: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    named: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    capsa_vm::at_once(|| work.call(args, named))
 }

@@ -5,7 +5,10 @@
 //! * whatever the guest does ends in an answer or in a [`CallError`], within the limits;
 //! * what the guest logged is handed over in both cases.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use capsa_core::world::{Choice, Made, Value};
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lift, Lower};
@@ -13,7 +16,8 @@ use wasmtime::{OutOfMemory, PoolConcurrencyLimitError, ResourceLimiter, Store, S
 
 use crate::component::Component;
 use crate::cpu;
-use crate::door::{Door, Stop};
+use crate::door::{Door, Stop, TURN};
+use crate::gate::Place;
 use crate::grants::MAX_TABLE_ELEMENTS;
 use crate::host::{Shared, TABLES_PER_COMPONENT};
 use crate::log::{Log, LogBudget};
@@ -22,8 +26,32 @@ use crate::tape::{MAX_RECORDING_BYTES, TapeEnd};
 use crate::ticker::TICK;
 use crate::wire::{self, FieldRef, LiftedChoice, MadeRef};
 
+/// Longer than anybody waits for a turn.
+const FOREVER: Duration = Duration::from_secs(3600);
+/// A call that has to be over at once gets no longer.
+pub(crate) const INLINE: Duration = Duration::from_millis(1);
+
+thread_local! {
+    static AT_ONCE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something in which calls of decision capsules have to be over at once, for the thread has others to serve: one that
+/// is not ends with [`CallError::TooSlow`], and so does every further one of its component. It can be made again outside.
+pub fn at_once<T>(work: impl FnOnce() -> T) -> T {
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            AT_ONCE.set(self.0);
+        }
+    }
+    let _back = Back(AT_ONCE.replace(true));
+    work()
+}
+
 /// How much of a guest's own error text is kept.
 const REFUSAL_BYTES: usize = 4096;
+/// What a 32-bit memory can have.
+const MAX_MEMORY_BYTES: usize = 4 << 30;
 /// What a decision capsule may have; the pool holds each table to less.
 const MAX_TABLES: u64 = TABLES_PER_COMPONENT as u64 * MAX_TABLE_ELEMENTS as u64;
 
@@ -177,10 +205,18 @@ pub(crate) struct CallState {
     /// calls end before they see a tick.
     pub(crate) first_tick: Option<Duration>,
     pub(crate) deadline: Duration,
+    /// Whether the call has to be over at once.
+    pub(crate) at_once: bool,
+    /// Whether it took longer than such a call may.
+    pub(crate) was_slow: bool,
     /// Why a tick has ended the call.
     pub(crate) reached: Option<Reached>,
     pub(crate) stack_bytes: usize,
     pub(crate) output_bytes: usize,
+    /// The place among the slow calls of a decision capsule that is one of them.
+    pub(crate) place: Option<Place>,
+    /// When it last got its turn, in processor time since the first tick.
+    pub(crate) turn_began: Duration,
     /// What a tool has outside.
     pub(crate) door: Option<Box<Door>>,
 }
@@ -231,8 +267,17 @@ impl Component {
     /// [`Failed`] if the capsule refuses, breaks a limit, traps or answers nonsense, or the host
     /// cannot run it.
     pub fn frame(&self, input: &[(String, Value)]) -> Result<Framed, Failed> {
+        self.frame_for(&nobody(), input)
+    }
+
+    /// As [`Component::frame`], on behalf of a tenant: slow capsules of tenants take turns.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] as there.
+    pub fn frame_for(&self, tenant: &Arc<str>, input: &[(String, Value)]) -> Result<Framed, Failed> {
         let input = wire::fields(input);
-        let (answer, log) = self.call::<FrameParams<'_>, Vec<LiftedChoice>>(self.frame_export(), (&input,));
+        let (answer, log) = self.call::<FrameParams<'_>, Vec<LiftedChoice>>(tenant, self.frame_export(), (&input,));
         let answer = answer.and_then(|lifted| {
             let choices: Vec<Choice> = lifted.into_iter().map(Choice::from).collect();
             output::check_choices(&choices)?;
@@ -251,8 +296,17 @@ impl Component {
     /// [`Failed`] if the capsule refuses, breaks a limit, traps or answers nonsense, or the host
     /// cannot run it.
     pub fn reward(&self, outcome: &[(String, Value)], made: &[Made]) -> Result<Valued, Failed> {
+        self.reward_for(&nobody(), outcome, made)
+    }
+
+    /// As [`Component::reward`], on behalf of a tenant.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] as there.
+    pub fn reward_for(&self, tenant: &Arc<str>, outcome: &[(String, Value)], made: &[Made]) -> Result<Valued, Failed> {
         let (outcome, made) = (wire::fields(outcome), wire::made(made));
-        let (answer, log) = self.call::<RewardParams<'_>, f64>(self.reward_export(), (&outcome, &made));
+        let (answer, log) = self.call::<RewardParams<'_>, f64>(tenant, self.reward_export(), (&outcome, &made));
         match answer.and_then(|reward| Ok(output::check_reward(reward)?)) {
             Ok(reward) => Ok(Valued { reward, log }),
             Err(error) => Err(Failed { error, log }),
@@ -262,20 +316,39 @@ impl Component {
     /// Calls one export in an instance of its own.
     ///
     /// `P` and `R` must be those that `world::check` has compared the export with.
-    fn call<P, R>(&self, export: &ComponentExportIndex, params: P) -> (Result<R, CallError>, Log)
+    fn call<P, R>(&self, tenant: &Arc<str>, export: &ComponentExportIndex, params: P) -> (Result<R, CallError>, Log)
     where
         P: ComponentNamedList + Lower,
         R: Lift + 'static,
     {
         let shared = self.shared();
-        let Some(_slot) = shared.slots.take() else {
-            let busy = CallError::Busy { instances: shared.instances, waited: shared.wait };
-            return (Err(busy), Log::default());
+        let at_once = AT_ONCE.get();
+        let refused = |error| (Err(error), Log::default());
+        let slow = self.is_slow();
+        if at_once && slow.load(Relaxed) {
+            return refused(CallError::TooSlow);
+        }
+        let place = if slow.load(Relaxed) {
+            let Some(place) = shared.gate.enter(tenant, Instant::now() + shared.wait) else {
+                return refused(CallError::Crowded { waited: shared.wait });
+            };
+            Some(place)
+        } else {
+            None
+        };
+        let busy = || CallError::Busy { instances: shared.instances, waited: shared.wait };
+        let slot = if at_once { shared.slots.take_now() } else { shared.slots.take() };
+        let Some(_slot) = slot else {
+            return refused(if at_once { CallError::TooSlow } else { busy() });
         };
         let _running = shared.ticker.running();
-        let mut store = new_store(shared);
+        let mut store = new_store(shared, at_once, place);
         let answer = self.call_in::<P, R>(&mut store, export, params);
-        (answer, store.into_data().log.into_log())
+        let state = store.into_data();
+        if state.was_slow {
+            slow.store(true, Relaxed);
+        }
+        (answer, state.log.into_log())
     }
 
     fn call_in<P, R>(
@@ -297,16 +370,25 @@ impl Component {
     }
 }
 
-fn new_store(shared: &Shared) -> Store<CallState> {
+/// A tenant for callers that have none.
+fn nobody() -> Arc<str> {
+    Arc::from("")
+}
+
+fn new_store(shared: &Shared, at_once: bool, place: Option<Place>) -> Store<CallState> {
     let limits = &shared.limits;
     let state = CallState {
         log: LogBudget::of(limits.log_lines as u64, limits.log_bytes as u64),
         memory: MemoryBudget::new(limits.memory_bytes as u64, MAX_TABLES),
         first_tick: None,
         deadline: limits.deadline,
+        at_once,
+        was_slow: false,
         reached: None,
         stack_bytes: limits.stack_bytes,
         output_bytes: limits.output_bytes,
+        place,
+        turn_began: Duration::ZERO,
         door: None,
     };
     let mut store = Store::new(&shared.engine, state);
@@ -322,25 +404,36 @@ fn new_store(shared: &Shared) -> Store<CallState> {
 /// first tick, which comes at most one [`TICK`] and the ticker's own delay after the start.
 fn on_tick(mut cx: StoreContextMut<'_, CallState>) -> wasmtime::Result<UpdateDeadline> {
     let now = cpu::thread_time();
-    let CallState { first_tick, deadline, reached, .. } = cx.data_mut();
-    let used = now.saturating_sub(*first_tick.get_or_insert(now));
-    Ok(match deadline.checked_sub(used) {
-        None | Some(Duration::ZERO) => {
-            *reached = Some(Reached::Cpu);
-            UpdateDeadline::Interrupt
+    let state = cx.data_mut();
+    let used = now.saturating_sub(*state.first_tick.get_or_insert(now));
+    if used >= INLINE {
+        state.was_slow = true;
+        if state.at_once {
+            state.reached = Some(Reached::Inline);
+            return Ok(UpdateDeadline::Interrupt);
         }
-        // A thread does not spend processor time faster than time passes.
-        Some(left) => {
-            let ticks = left.as_nanos().div_ceil(TICK.as_nanos());
-            UpdateDeadline::Continue(u64::try_from(ticks).unwrap_or(u64::MAX))
-        }
-    })
+    }
+    let Some(left) = state.deadline.checked_sub(used).filter(|left| !left.is_zero()) else {
+        state.reached = Some(Reached::Cpu);
+        return Ok(UpdateDeadline::Interrupt);
+    };
+    if let Some(place) = &mut state.place
+        && used.saturating_sub(state.turn_began) >= TURN
+    {
+        // Others compute for less than their deadlines: its turn comes.
+        place.by_turns(Instant::now() + FOREVER);
+        state.turn_began = used;
+    }
+    // A thread does not spend processor time faster than time passes.
+    let next = if state.at_once { TICK } else { left.min(if state.place.is_some() { TURN } else { left }) };
+    let ticks = next.as_nanos().div_ceil(TICK.as_nanos());
+    Ok(UpdateDeadline::Continue(u64::try_from(ticks).unwrap_or(u64::MAX)))
 }
 
 impl ResourceLimiter for MemoryBudget {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // Beyond a maximum that the guest has set itself: not our denial.
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        // Beyond a maximum that the guest has set itself: not our denial. That of the pool's slots is.
+        if maximum.is_some_and(|maximum| desired > maximum && maximum < MAX_MEMORY_BYTES) {
             return Ok(false);
         }
         let used = (self.used - current).saturating_add(desired);
@@ -353,11 +446,12 @@ impl ResourceLimiter for MemoryBudget {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        let pools = maximum.is_some_and(|maximum| desired > maximum);
+        if pools && maximum.is_some_and(|maximum| maximum < MAX_TABLE_ELEMENTS) {
             return Ok(false);
         }
         let elements = (self.elements - current as u64).saturating_add(desired as u64);
-        if elements > self.max_elements {
+        if pools || elements > self.max_elements {
             self.elements_denied = true;
             return Ok(false);
         }
@@ -387,11 +481,11 @@ pub(crate) fn not_answered(error: &wasmtime::Error, state: &CallState) -> CallEr
         return CallError::Host { reason: format!("{error:#}") };
     }
     // What is left are the checks of what the guest hands over; wasmtime gives them no types.
-    let reason = format!("{error:#}");
-    if reason.contains("fuel allocated for hostcalls") {
+    if format!("{error:#}").contains("fuel allocated for hostcalls") {
         BadOutput::TooLarge { limit: state.output_bytes }.into()
     } else {
-        BadOutput::Abi { reason }.into()
+        // What stands before the cause is where in the guest it was.
+        BadOutput::Abi { reason: error.root_cause().to_string() }.into()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A loaded component, ready for calls.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
@@ -34,6 +35,8 @@ pub(crate) struct Loaded {
     pub(crate) frame: ComponentExportIndex,
     pub(crate) reward: ComponentExportIndex,
     pub(crate) shared: Arc<Shared>,
+    /// Whether a call took longer than one may that has to be over at once.
+    pub(crate) slow: AtomicBool,
 }
 
 impl Component {
@@ -49,6 +52,10 @@ impl Component {
     /// Where the machine code came from.
     pub fn origin(&self) -> &Origin {
         &self.0.origin
+    }
+
+    pub(crate) fn is_slow(&self) -> &AtomicBool {
+        &self.0.slow
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -63,7 +63,7 @@ impl Files {
     }
 
     pub(crate) fn read(&self, path: &str, most: u64) -> Result<Vec<u8>, HostError> {
-        let path = checked(path, false)?;
+        let path = self.checked(path, false)?;
         let size = self.regular(path)?;
         if size > most {
             return Err(HostError::TooLarge(format!("the file has {size} bytes, at most {most} are read")));
@@ -77,7 +77,7 @@ impl Files {
 
     pub(crate) fn write(&self, path: &str, content: &[u8], grant: &FilesGrant) -> Result<(), HostError> {
         may_write(grant)?;
-        let path = checked(path, false)?;
+        let path = self.checked(path, false)?;
         let mut used = self.used();
         let (parent, _) = path.rsplit_once('/').unwrap_or(("", path));
         let before = match self.dir.symlink_metadata(path) {
@@ -115,7 +115,7 @@ impl Files {
 
     pub(crate) fn remove(&self, path: &str, grant: &FilesGrant) -> Result<(), HostError> {
         may_write(grant)?;
-        let path = checked(path, false)?;
+        let path = self.checked(path, false)?;
         let mut used = self.used();
         let found = self.dir.symlink_metadata(path).map_err(|error| told(&error))?;
         if found.is_dir() {
@@ -129,7 +129,7 @@ impl Files {
     }
 
     pub(crate) fn entries(&self, path: &str) -> Result<Vec<Entry>, HostError> {
-        let path = checked(path, true)?;
+        let path = self.checked(path, true)?;
         let dir = if path.is_empty() { self.dir.entries() } else { self.dir.read_dir(path) };
         let mut entries = Vec::new();
         for entry in dir.map_err(|error| told(&error))? {
@@ -145,6 +145,18 @@ impl Files {
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// A path as it may be asked for, with no link in it: a capsule cannot make any, so somebody else did.
+    fn checked<'a>(&self, path: &'a str, may_be_empty: bool) -> Result<&'a str, HostError> {
+        let path = checked(path, may_be_empty)?;
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        for end in ends.filter(|end| *end > 0) {
+            if self.dir.symlink_metadata(&path[..end]).is_ok_and(|found| found.is_symlink()) {
+                return Err(HostError::denied("path", "the path leads over a link"));
+            }
+        }
+        Ok(path)
     }
 
     fn write_new(&self, path: &str, content: &[u8]) -> io::Result<()> {

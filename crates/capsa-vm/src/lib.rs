@@ -34,7 +34,7 @@ mod wire;
 mod world;
 
 pub use cache::CacheDirError;
-pub use call::{CallError, Failed, Framed, Valued};
+pub use call::{CallError, Failed, Framed, Valued, at_once};
 pub use component::{Component, Origin};
 pub use door::Denial;
 pub use files::Files;

@@ -1,6 +1,7 @@
 //! From bytes to a component that is ready for calls.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use wasmtime::Engine;
 use wasmtime::component::Component as Compiled;
@@ -122,6 +123,7 @@ impl Host {
             frame: exports.frame,
             reward: exports.reward,
             shared: Arc::clone(shared),
+            slow: AtomicBool::new(false),
         }))
     }
 }

@@ -45,6 +45,16 @@ impl Slots {
         Some(Slot(self))
     }
 
+    /// Takes a slot if one is free.
+    pub(crate) fn take_now(&self) -> Option<Slot<'_>> {
+        let mut counts = self.counts();
+        if counts.free == 0 {
+            return None;
+        }
+        counts.free -= 1;
+        Some(Slot(self))
+    }
+
     fn counts(&self) -> MutexGuard<'_, Counts> {
         // Nothing panics while the lock is held, and two numbers cannot be left half changed.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)

@@ -17,7 +17,7 @@ use wasmtime::component::{
 };
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-use crate::call::{CallError, CallState, MemoryBudget, Reached, capped};
+use crate::call::{CallError, CallState, INLINE, MemoryBudget, Reached, capped};
 use crate::component::Origin;
 use crate::digest::Blake2b256;
 use crate::door::{Denial, Door, TURN};
@@ -39,8 +39,6 @@ pub(crate) type CompensateResult = (Result<(), Lifted>,);
 
 /// The longest code of a failure.
 const MAX_CODE_BYTES: usize = 64;
-/// A call that is to be over at once gets no longer: the thread that makes it has others to serve.
-const INLINE: Duration = Duration::from_millis(1);
 
 /// A tool's own account of why it could not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -456,6 +454,10 @@ impl Tool {
             memory: MemoryBudget::new(limits.memory_bytes, limits.table_elements),
             first_tick: None,
             deadline: if inline { INLINE } else { limits.cpu() },
+            at_once: inline,
+            was_slow: false,
+            place: None,
+            turn_began: Duration::ZERO,
             reached: None,
             stack_bytes: shared.limits.stack_bytes,
             output_bytes,

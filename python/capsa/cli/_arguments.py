@@ -130,23 +130,24 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{shown(text)!r} is not a number") from None
 
 
-def json_object(text: str, field: str) -> dict[str, Any]:
-    """A JSON object that was given as text, as ``@file``, or with ``-`` on standard input.
+def json_value(text: str, field: str) -> Any:
+    """A JSON value that was given as text, as ``@file``, or with ``-`` on standard input.
 
     Raises:
         InvalidField: It is none.
         OSError: The file cannot be read.
     """
-    try:
-        if text == "-":
-            text = sys.stdin.read(MAX_JSON + 1)
-        elif text.startswith("@"):
-            with Path(text[1:]).open(encoding="utf-8") as file:
-                text = file.read(MAX_JSON + 1)
-    except UnicodeDecodeError:
-        raise InvalidField(
-            f"{field} is not UTF-8", pointer=f"/{field}", remedy="save the file as UTF-8"
-        ) from None
+    return _json(_text(text, field), field)
+
+
+def json_object(text: str, field: str) -> dict[str, Any]:
+    """A JSON object that was given likewise.
+
+    Raises:
+        InvalidField: It is none.
+        OSError: The file cannot be read.
+    """
+    text = _text(text, field)
     value = _json(text, field)
     if not isinstance(value, dict):
         raise InvalidField(
@@ -166,6 +167,21 @@ def options(text: str, field: str) -> Any:
 def option(text: str, field: str) -> Any:
     """One option: its name, or JSON; ``null`` is none."""
     return _json(text, field) if text == "null" or text.lstrip().startswith(("{", '"')) else text
+
+
+def _text(text: str, field: str) -> str:
+    """What a text stands for: itself, a file, or standard input."""
+    try:
+        if text == "-":
+            return sys.stdin.read(MAX_JSON + 1)
+        if text.startswith("@"):
+            with Path(text[1:]).open(encoding="utf-8") as file:
+                return file.read(MAX_JSON + 1)
+    except UnicodeDecodeError:
+        raise InvalidField(
+            f"{field} is not UTF-8", pointer=f"/{field}", remedy="save the file as UTF-8"
+        ) from None
+    return text
 
 
 def _json(text: str, field: str) -> Any:

@@ -1,4 +1,4 @@
-"""``capsa author``: from a YAML spec to a component."""
+"""``capsa author``: from a YAML spec to a component; from a module and a definition to a tool."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from capsa.capsules._source import MAX_SOURCE_BYTES
 from capsa.cli._arguments import add_json, path
 from capsa.cli._output import Answer, short_hash
 from capsa.cli._usage import Commands, add_command
-from capsa.errors import CapsaError
+from capsa.errors import CapsaError, InvalidCapsule
+
+if TYPE_CHECKING:
+    from capsa.capsules import ToolDefinition
 
 
 def add_commands(commands: Commands) -> None:
-    """Adds ``author``."""
+    """Adds ``author``, ``author wrap`` and ``author embed``."""
     author = add_command(
         commands,
         "author",
@@ -30,6 +34,31 @@ def add_commands(commands: Commands) -> None:
     author.add_argument("--wat-out", type=path, metavar="FILE", help="also write readable WebAssembly text")
     author.add_argument("--check", action="store_true", help="check the spec and write nothing")
     add_json(author)
+    wrap = add_command(
+        commands,
+        "author wrap",
+        _wrap,
+        "make a component of a core module",
+        "Makes a component of a core module, binary or text, that follows the canonical ABI of a world of wit/.",
+    )
+    wrap.add_argument("module", type=path, metavar="MODULE", help="WebAssembly, or its text (WAT)")
+    wrap.add_argument(
+        "--world",
+        choices=("tool", "compensable-tool", "decision"),
+        default="tool",
+        help="the world that it follows (default: tool)",
+    )
+    _add_out(wrap)
+    embed = add_command(
+        commands,
+        "author embed",
+        _embed,
+        "write a tool's definition into its component",
+        "Writes a tool's definition into its component, so that it says all about itself, and verifies what it says.",
+    )
+    embed.add_argument("component", type=path, metavar="COMPONENT", help="the component")
+    embed.add_argument("definition", type=path, metavar="DEFINITION", help="its capsule.toml")
+    _add_out(embed)
 
 
 def _author(chosen: argparse.Namespace) -> Answer:
@@ -59,7 +88,71 @@ def _author(chosen: argparse.Namespace) -> Answer:
         "definition": definition,
         "written": written,
     }
-    return Answer(values, _lines(values))
+    return Answer(values, _lines(values) if source.tool is None else _tool_lines(source.tool, values))
+
+
+def _add_out(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--out", "-o", type=path, required=True, metavar="FILE", help="the component to write"
+    )
+    add_json(command)
+
+
+def _wrap(chosen: argparse.Namespace) -> Answer:
+    from capsa import _native
+
+    component = _native.wrap_module(_limited(chosen.module), chosen.world)
+    chosen.out.write_bytes(component)
+    facts = _native.inspect_component(component)
+    values = {
+        "world": chosen.world,
+        "digest": facts["digest"],
+        "sizeBytes": facts["size_bytes"],
+        "imports": facts["imports"],
+        "written": [str(chosen.out)],
+    }
+    line = f"{chosen.world}: {facts['size_bytes']} bytes, imports {', '.join(facts['imports']) or 'nothing'}"
+    return Answer(values, [line, f"wrote {chosen.out}"])
+
+
+def _embed(chosen: argparse.Namespace) -> Answer:
+    from capsa import _native
+    from capsa.capsules import read_source, read_tool_definition
+
+    tool = read_tool_definition(chosen.definition)
+    # As it will be installed: what its definition says is held against what it imports.
+    source = read_source(
+        _native.embed_tool_definition(_limited(chosen.component), json.dumps(tool.to_json()))
+    )
+    chosen.out.write_bytes(source.component)
+    values = {
+        "name": source.name,
+        "digest": source.digest,
+        "sizeBytes": len(source.component),
+        "imports": _native.inspect_component(source.component)["imports"],
+        "definition": json.loads(source.definition),
+        "written": [str(chosen.out)],
+    }
+    return Answer(values, _tool_lines(tool, values))
+
+
+def _tool_lines(tool: ToolDefinition, values: dict[str, Any]) -> Iterator[str]:
+    yield f"{values['name']}: a tool, {tool.effect}, {values['sizeBytes']} bytes, {short_hash(values['digest'])}…"
+    if tool.summary:
+        yield f"  {tool.summary}"
+    yield f"  imports: {', '.join(values['imports']) or 'nothing'}"
+    yield f"  wants: {', '.join(values['definition']['wants']) or 'nothing but log'}"
+    for file in values["written"]:
+        yield f"wrote {file}"
+
+
+def _limited(file: Path) -> bytes:
+    """The bytes of a module or a component; of what is larger than any capsule, no more than shows that."""
+    with file.open("rb") as opened:
+        data = opened.read(MAX_SOURCE_BYTES + 1)
+    if len(data) > MAX_SOURCE_BYTES:
+        raise InvalidCapsule(f"{file} has more than {MAX_SOURCE_BYTES} bytes", remedy="make it smaller")
+    return data
 
 
 def _wat(spec: Path) -> bytes:

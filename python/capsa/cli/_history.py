@@ -1,10 +1,11 @@
-"""Commands that look back: decisions, feedback, one story, a replay, a rebuild, an export."""
+"""Commands that look back: decisions, feedback, one story, replays, a rebuild, an export."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
-from typing import Any
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from capsa.cli._arguments import add_capsule, add_decision, add_page, add_store, is_url, path
 from capsa.cli._output import Answer, counted, named, short_hash, short_time, table
@@ -13,6 +14,10 @@ from capsa.cli._usage import Commands, add_command
 from capsa.decisions import Capsule
 from capsa.decisions._history import DecisionRecord, Difference, Rebuild, Replay, Story, to_json
 from capsa.errors import InvalidField
+from capsa.wire import replayed_json
+
+if TYPE_CHECKING:
+    from capsa.tools import Replayed
 
 
 def add_commands(commands: Commands) -> None:
@@ -26,7 +31,11 @@ def add_commands(commands: Commands) -> None:
         add_page(page)
     for name, run_one, help_ in (
         ("story", _story, "tell everything about one decision"),
-        ("replay", _replay, "make one decision again from the journal and compare it"),
+        (
+            "replay",
+            _replay,
+            "make one decision, or a recorded call of a tool, again from the journal and compare it",
+        ),
     ):
         add_decision(add_command(commands, name, run_one, help_))
     rebuild = add_command(
@@ -58,8 +67,13 @@ def page(name: str, rows: list[Any], chosen: argparse.Namespace, lines: Iterable
         lines: The rows for a person.
     """
     following = rows[-1].sequence if len(rows) == chosen.limit else None
-    more = [] if following is None else [f"more: --after {following}"]
-    return Answer({name: to_json(rows), "next": following}, (line for part in (lines, more) for line in part))
+    return counted_page({name: to_json(rows), "next": following}, lines)
+
+
+def counted_page(values: Mapping[str, Any], lines: Iterable[str]) -> Answer:
+    """A page whose ``next`` is the sequence that the one after it begins behind, null after the last one."""
+    more = [] if values["next"] is None else [f"more: --after {values['next']}"]
+    return Answer(values, (line for part in (lines, more) for line in part))
 
 
 def _decisions(chosen: argparse.Namespace) -> Answer:
@@ -137,6 +151,10 @@ def _decided_lines(decision: DecisionRecord) -> Iterator[str]:
 
 
 def _replay(chosen: argparse.Namespace) -> Answer:
+    if chosen.id.startswith("inv_"):
+        with opened_capsule(chosen) as capsule:
+            again = capsule.replay_invocation(chosen.id)
+        return Answer({"ok": again.same, **replayed_json(again)}, _replayed_lines(again))
     if is_url(chosen.store):
         raise InvalidField(
             "a server replays no decisions",
@@ -156,6 +174,15 @@ def _replay_lines(replay: Replay) -> Iterator[str]:
     yield from map(_difference, replay.differences)
     for note in replay.notes:
         yield f"! {note}"
+
+
+def _replayed_lines(again: Replayed) -> Iterator[str]:
+    yield "equal" if again.same else "NOT EQUAL"
+    if again.differences:
+        yield f"differ: {', '.join(again.differences)}"
+    if again.output != again.recorded_output:
+        then, now = (json.dumps(each, ensure_ascii=False) for each in (again.recorded_output, again.output))
+        yield f"  output: {then} was recorded, {now} came out"
 
 
 def _rebuild(chosen: argparse.Namespace) -> Answer:

@@ -19,9 +19,12 @@ from capsa.cli import (
     _demo,
     _doctor,
     _history,
+    _install,
     _irreversible,
+    _policy,
     _serve,
     _store,
+    _tools,
     _upkeep,
 )
 from capsa.cli._output import complain, open_streams, say, say_failure
@@ -79,7 +82,10 @@ def _read(words: Sequence[str]) -> Namespace:
     for concept in (
         _author,
         _demo,
+        _install,
         _store,
+        _tools,
+        _policy,
         _serve,
         _history,
         _audit,

@@ -1,26 +1,31 @@
-"""``capsa policy …``: capability policies as files."""
+"""``capsa policy …``: capability policies as files, and as tools have them."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from capsa.cli._arguments import add_json, path
-from capsa.cli._output import Answer, short_hash, size
+from capsa.cli._arguments import add_capsule, add_json, path
+from capsa.cli._output import Answer, short_hash, short_time, size
+from capsa.cli._store import opened_capsule
 from capsa.cli._usage import Commands, add_command
+from capsa.wire import policy_json
 
 if TYPE_CHECKING:
+    from capsa.decisions._tools import PolicyInForce
     from capsa.policies import Effective, Grants, HttpRule, Limits, Policy
 
 _POLICY_HELP = (
     "a TOML or JSON file, or the name of a ready policy (pure, read-only-http, tool-default, trusted)"
 )
 
+_INTERFACES: Final = ("clock", "random", "config", "kv", "files", "http", "secrets")
+
 
 def add_commands(commands: Commands) -> None:
-    """Adds ``policy check`` and ``policy diff``."""
+    """Adds ``policy check | diff`` of files, and ``policy show | set | explain`` of tools."""
     check = add_command(
         commands,
         "policy check",
@@ -40,6 +45,42 @@ def add_commands(commands: Commands) -> None:
     diff.add_argument("old", metavar="OLD", help=_POLICY_HELP)
     diff.add_argument("new", metavar="NEW", help=_POLICY_HELP)
     add_json(diff)
+    show = add_command(
+        commands,
+        "policy show",
+        _show,
+        "show what a tool is allowed",
+        "Shows the capability policy of a tool, and what of it is in effect: what its definition wants, too.",
+    )
+    add_capsule(show)
+    set_ = add_command(
+        commands,
+        "policy set",
+        _set,
+        "set what a tool is allowed",
+        "Sets the capability policy of a tool, from its next call on, and shows what is new in it.",
+    )
+    add_capsule(set_)
+    set_.add_argument("policy", metavar="POLICY", help=_POLICY_HELP)
+    explain = add_command(
+        commands,
+        "policy explain",
+        _explain,
+        "tell whether a tool may do something, and why",
+        "Tells whether a tool may do something, by which rule, and what would have to be granted. Nothing is done.",
+    )
+    add_capsule(explain)
+    explain.add_argument(
+        "target",
+        metavar="TARGET",
+        help="a URL, the path of a file, kv:KEY, secret:NAME or config:NAME",
+    )
+    explain.add_argument(
+        "--method",
+        choices=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
+        default="GET",
+        help="of a request; of a file and a key GET and HEAD ask about reading, any other about writing (default: GET)",
+    )
 
 
 def read_policy(text: str) -> Policy:
@@ -64,6 +105,50 @@ def explain_answer(effective: Effective, target: str, method: str = "GET") -> An
     from capsa.policies import explain
 
     found = explain(effective, target, method)
+    return Answer(found.to_json(), found.lines())
+
+
+def in_force_lines(found: PolicyInForce) -> Iterator[str]:
+    """What of a policy is in effect, and whether the tool can be called under it."""
+    http = found.effective["http"]
+    granted = {**found.effective, "http": http["wanted"] and http["allowed"]}
+    given = [name for name in _INTERFACES if granted[name]]
+    yield f"in effect: {', '.join(given) or 'nothing but log'}"
+    if found.not_granted:
+        yield f"! imported, and not granted: {', '.join(found.not_granted)}; so the tool cannot be called"
+
+
+def _show(chosen: argparse.Namespace) -> Answer:
+    with opened_capsule(chosen) as capsule:
+        found = capsule.policy
+    return Answer(policy_json(found), _show_lines(found))
+
+
+def _show_lines(found: PolicyInForce) -> Iterator[str]:
+    from capsa.policies import load_policy
+
+    yield from _policy_lines(load_policy(found.policy))
+    if found.at is not None:
+        yield f"set by {found.by}, {short_time(found.at)}"
+    yield from in_force_lines(found)
+
+
+def _set(chosen: argparse.Namespace) -> Answer:
+    from capsa.policies import diff, load_policy
+
+    new = read_policy(chosen.policy)
+    with opened_capsule(chosen) as capsule:
+        before = capsule.policy
+        # What is shown as new is so against what is replaced.
+        found = capsule.set_policy(new, if_digest=before.digest)
+    changes = diff(load_policy(before.policy), new)
+    lines = [f"{chosen.capsule} has the policy {new.name} ({short_hash(found.digest)}…)", *changes.lines()]
+    return Answer({**policy_json(found), "changes": changes.to_json()}, [*lines, *in_force_lines(found)])
+
+
+def _explain(chosen: argparse.Namespace) -> Answer:
+    with opened_capsule(chosen) as capsule:
+        found = capsule.explain(chosen.target, chosen.method)
     return Answer(found.to_json(), found.lines())
 
 

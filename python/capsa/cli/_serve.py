@@ -61,6 +61,19 @@ def add_commands(commands: Commands) -> None:
         metavar="TIME",
         help=f"how long events are kept, or `all` (default: {RETENTION})",
     )
+    serve.add_argument(
+        "--dns",
+        action="append",
+        default=[],
+        metavar="ADDRESS:PORT",
+        help="a name server that requests of tools go by; more than once for several (default: the system's)",
+    )
+    serve.add_argument(
+        "--roots",
+        type=path,
+        metavar="FILE",
+        help="authorities that are trusted for requests of tools, in PEM, beside the public ones",
+    )
     serve.add_argument("--log-requests", action="store_true", help="log every request, not only what fails")
 
 
@@ -78,6 +91,8 @@ def _serve(chosen: argparse.Namespace) -> Answer:
         dev_mode=chosen.dev_mode,
         admin_key_file=chosen.admin_key_file,
         retention=None if chosen.retention == "all" else chosen.retention,
+        dns=tuple(chosen.dns),
+        roots=chosen.roots,
         log_requests=chosen.log_requests,
     )
     serve(settings, listening=lambda where: _say_where(settings, where))

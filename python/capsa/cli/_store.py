@@ -1,4 +1,4 @@
-"""Commands that use a store: ``install``, ``decide``, ``feedback``, ``report``, ``contexts``."""
+"""Commands that use a store: ``decide``, ``feedback``, ``report``, ``contexts``."""
 
 from __future__ import annotations
 
@@ -12,20 +12,17 @@ from capsa.cli._arguments import (
     add_capsule,
     add_decision,
     add_limit,
-    add_place,
-    add_store_or_server,
     is_url,
     json_object,
     number,
     option,
-    path,
 )
 from capsa.cli._arguments import options as read_options
-from capsa.cli._output import Answer, named, short_hash, short_time, table
+from capsa.cli._output import Answer, named, short_time, table
 from capsa.cli._usage import Commands, add_command, nearest
 from capsa.errors import NotAStore, UnknownCapsule, UnknownJob, UnknownTenant
 from capsa.journal import Inspection, inspect
-from capsa.wire import context_page, feedback_json, installed_json, report_json
+from capsa.wire import context_page, feedback_json, report_json
 
 if TYPE_CHECKING:
     from capsa import Capsule, ContextMemory, Decision, Feedback, Store
@@ -39,17 +36,6 @@ _PATIENCE_S: Final = 60.0
 
 def add_commands(commands: Commands) -> None:
     """Adds what uses a store."""
-    install = add_command(
-        commands,
-        "install",
-        _install,
-        "install a capsule into a store, which is made if there is none",
-        "Installs a capsule, or its next version, into a store. The store is made if there is none; "
-        "the same file again changes nothing.",
-    )
-    add_store_or_server(install)
-    install.add_argument("spec", type=path, metavar="SPEC", help="a YAML spec or a component")
-    add_place(install)
     _add_decide(commands)
     _add_feedback(commands)
     report = add_command(commands, "report", _report, "show what is chosen, how often, and at what reward")
@@ -210,27 +196,6 @@ def _which(chosen: argparse.Namespace, there: list[str]) -> str:
     return (
         f"did you mean {meant}" if meant else f"there are: {', '.join(there[:5])}{', …' * (len(there) > 5)}"
     )
-
-
-def _install(chosen: argparse.Namespace) -> Answer:
-    import capsa
-    from capsa.capsules import read_source
-
-    # Before the store is made: a spec that does not hold leaves nothing behind.
-    read_source(chosen.spec)
-    opened: Store | Client
-    if is_url(chosen.store):
-        opened = client_of(chosen.store)
-    else:
-        opened = capsa.open(chosen.store, retention=None, upkeep=False)
-    with opened as store:
-        job = store.tenant(chosen.tenant).job(chosen.job)
-        plan = job.plan(chosen.spec)
-        capsule = job.install(chosen.spec)
-        what = "is unchanged" if plan.unchanged else "is installed"
-        line = f"{capsule.name} v{plan.version} {what} ({short_hash(plan.digest)}…)"
-    told = installed_json(chosen.tenant, chosen.job, plan, dry_run=False)
-    return Answer(told, [line, *(f"  {change}" for change in plan.changes)])
 
 
 def _decide(chosen: argparse.Namespace) -> Answer:

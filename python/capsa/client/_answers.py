@@ -6,6 +6,7 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, TypeVar, Union
 
 import msgspec
@@ -16,6 +17,7 @@ from capsa.client._transport import Reply
 from capsa.decisions import ContextMemory, Feedback, InstallResult, Report
 from capsa.decisions._learning import to_camel, to_snake
 from capsa.errors import CapsaError
+from capsa.tools import InvocationRecord, Invoked, Replayed
 
 T = TypeVar("T", bound=Struct)
 
@@ -202,6 +204,37 @@ def report_of(told: Any) -> Report:
 def installed_of(told: Any) -> InstallResult:
     """What an install did, or would do."""
     return struct({**_dict(told), "version": part(told, "capsuleVersion")}, InstallResult)
+
+
+def invoked_of(told: Any) -> Invoked:
+    """What came of a call of a tool."""
+    told = _dict(told)
+    version, effect = part(told, "capsuleVersion"), part(told, "effect")
+    return struct({**_named(told), "version": version, "effect": to_snake(str(effect))}, Invoked)
+
+
+def invocations_of(told: Any) -> list[InvocationRecord]:
+    """A page of calls of a tool."""
+    return [invocation_of(row) for row in _list(part(told, "invocations"))]
+
+
+def invocation_of(told: Any) -> InvocationRecord:
+    """A call of a tool as it was recorded."""
+    try:
+        time = datetime.fromisoformat(part(told, "time"))
+    except (TypeError, ValueError) as error:
+        raise _strange(error) from None
+    return struct({**_named(told), "timeMs": round(time.timestamp() * 1000)}, InvocationRecord)
+
+
+def replayed_of(told: Any) -> Replayed:
+    """A call that was made again from its recording."""
+    return struct(_named(told), Replayed)
+
+
+def _named(told: Any) -> dict[str, Any]:
+    """A call by the name that its id has in Python."""
+    return {**_dict(told), "id": part(told, "invocationId")}
 
 
 def learning_of(told: Any) -> dict[str, Any]:

@@ -15,9 +15,18 @@ import msgspec
 from capsa.client import _answers
 from capsa.client._answers import RemoteDecision
 from capsa.client._errors import Unreachable, code_of, is_problem, may_pass
+from capsa.client._invoking import AsyncRemoteInvoking
 from capsa.client._line import SLOW_S, Line, idempotent, seconds
 from capsa.client._queue import Entry
-from capsa.client._requests import checked_key, decide_body, document_body, feedback_body, page_query, segment
+from capsa.client._requests import (
+    checked_key,
+    checked_text,
+    decide_body,
+    document_body,
+    feedback_body,
+    page_query,
+    segment,
+)
 from capsa.client._standing_in import Default, checked_default, standing_in
 from capsa.client._transport import ANSWER_BYTES, Reply
 from capsa.decisions import (
@@ -76,7 +85,7 @@ def check_name(place: tuple[str, str, str]) -> None:
         raise UnknownCapsule(f"no capsule {said} in {tenant}/{job}", value=said, remedy="install it first")
 
 
-class AsyncRemoteCapsule:
+class AsyncRemoteCapsule(AsyncRemoteInvoking):
     """A capsule of a server, for asyncio: the methods of `capsa.AsyncCapsule`, with ``timeout`` and ``default``.
 
     Made by `AsyncClient.install` and `AsyncClient.capsule`.
@@ -227,7 +236,7 @@ class AsyncRemoteCapsule:
         """See `capsa.Capsule.contexts`."""
         query = f"limit={quote(str(limit))}"
         if after is not None:
-            query += f"&after={quote(_text(after, '/after'), safe='')}"
+            query += f"&after={quote(checked_text(after, '/after'), safe='')}"
         return _answers.contexts_of(await self._line.read(f"{self._path}/contexts?{query}"))
 
     async def learning(self) -> dict[str, Any]:
@@ -265,7 +274,7 @@ class AsyncRemoteCapsule:
 
     async def story(self, decision_id: str) -> Story:
         """See `capsa.Capsule.story`."""
-        named = segment(_text(decision_id, "/decisionId"))
+        named = segment(checked_text(decision_id, "/decisionId"))
         return _answers.struct(await self._line.read(f"{self._path}/decisions/{named}"), Story)
 
     async def describe(self) -> dict[str, Any]:
@@ -475,14 +484,3 @@ def _is_list(value: object) -> bool:
 
 def _context_key(item: object) -> object:
     return item.get("context_key") if isinstance(item, Mapping) else None
-
-
-def _text(value: object, pointer: str) -> str:
-    if isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value):
-        return value
-    raise InvalidField(
-        "this is not a text that is valid Unicode",
-        pointer=pointer,
-        value=shown(ascii(value)),
-        remedy="send such a text, or leave it out",
-    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from capsa import errors
-from capsa.errors import CapsaError, HostFault, InvalidRequest, InvalidSpec
+from capsa.errors import CapsaError, CapsuleRefused, HostFault, InvalidRequest, InvalidSpec
 
 
 class Unreachable(CapsaError):
@@ -36,20 +36,25 @@ CLASSES: Final[dict[str, type[CapsaError]]] = {
     "reward-missing": errors.RewardMissing,
     "invalid-spec": errors.InvalidSpec,
     "invalid-capsule": errors.InvalidCapsule,
+    "invalid-policy": errors.InvalidPolicy,
     "capsule-refused": errors.CapsuleRefused,
     "unauthorized": Unauthorized,
     "insufficient-scope": Unauthorized,
+    "capability-denied": errors.CapabilityDenied,
+    "install-refused": errors.InstallRefused,
     "foreign-origin": Unauthorized,
     "unknown-tenant": errors.UnknownTenant,
     "unknown-job": errors.UnknownJob,
     "unknown-capsule": errors.UnknownCapsule,
     "unknown-decision": errors.UnknownDecision,
+    "unknown-invocation": errors.UnknownInvocation,
     # A name that is empty, or a server without this route.
     "unknown-path": errors.NotFound,
     "wrong-method": errors.NotFound,
     "request-timeout": Unreachable,
     "feedback-conflict": errors.FeedbackConflict,
     "install-conflict": errors.InstallConflict,
+    "wrong-kind": errors.WrongKind,
     "idempotency-conflict": errors.IdempotencyConflict,
     "already-exists": errors.AlreadyExists,
     "stale-document": errors.StaleDocument,
@@ -66,7 +71,8 @@ CLASSES: Final[dict[str, type[CapsaError]]] = {
     "capsule-deadline": errors.CapsuleDeadline,
     "capsule-out-of-memory": errors.CapsuleOutOfMemory,
     "capsule-stack": errors.CapsuleStack,
-    "capsule-fuel": errors.CapsuleFailure,
+    "capsule-fuel": errors.CapsuleFuel,
+    "capsule-limit": errors.CapsuleLimit,
     "capsule-bad-output": errors.CapsuleBadOutput,
     "internal": errors.HostFault,
 }
@@ -117,6 +123,8 @@ def exception(document: Mapping[str, Any]) -> CapsaError:
             value=_text(first.get("value")),
             remedy=_text(first.get("remedy")),
         )
+    if isinstance(error, CapsuleRefused):
+        error.failure, error.retryable = _text(document.get("failure")), document.get("retryable") is True
     request_id = _text(document.get("requestId"))
     if request_id:
         # What the server's log calls it.

@@ -17,6 +17,7 @@ import msgspec
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN
 from capsa.decisions._ids import unknown_decision
 from capsa.errors import InvalidField, shown
+from capsa.tools._inputs import json_text
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -103,6 +104,47 @@ def document_body(values: Mapping[str, Any]) -> bytes:
         InvalidField: A value that JSON does not have.
     """
     return _encode(_mapping(values, "", 1))
+
+
+def call_body(**said: Any) -> bytes:
+    """The body of a call of a tool: anything JSON has, as the call in process takes it.
+
+    Raises:
+        InvalidField: A value that JSON does not have.
+    """
+    for name in said.keys() & {"input", "output"}:
+        # In the words of the call in process; every number goes as it is.
+        json_text(said[name], name)
+    return _encode(said)
+
+
+def checked_digest(digest: object) -> str:
+    """A digest that a header can carry; the server says what is wrong with any other."""
+    text = shown(digest)
+    if text.isascii() and text.isprintable() and '"' not in text:
+        return text
+    raise InvalidField(
+        "this is no digest of a policy",
+        pointer="/ifDigest",
+        value=shown(ascii(digest)),
+        remedy="send the digest of the policy that was read",
+    )
+
+
+def checked_text(value: object, pointer: str) -> str:
+    """A text that a path can carry.
+
+    Raises:
+        InvalidField: It is none.
+    """
+    if isinstance(value, str) and _is_unicode(value):
+        return value
+    raise InvalidField(
+        "this is not a text that is valid Unicode",
+        pointer=pointer,
+        value=shown(ascii(value)),
+        remedy="send such a text, or leave it out",
+    )
 
 
 def checked_key(key: object) -> str:

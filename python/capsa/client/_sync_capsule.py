@@ -10,6 +10,7 @@ from capsa.client._capsule import AsyncRemoteCapsule, CapsuleSettings, answered,
 from capsa.client._errors import Unreachable
 from capsa.client._line import SLOW_S
 from capsa.client._standing_in import Default, standing_in
+from capsa.client._sync_invoking import RemoteInvoking
 from capsa.decisions import (
     AuditRecord,
     ContextMemory,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class RemoteCapsule:
+class RemoteCapsule(RemoteInvoking):
     """A capsule of a server: the methods of `capsa.Capsule`, with ``timeout`` and ``default``.
 
     Made by `Client.install` and `Client.capsule`. Safe to use from many threads, and after a fork.

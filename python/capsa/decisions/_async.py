@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from capsa._native import at_once
 from capsa.decisions import _erasure, _short
 from capsa.decisions._answers import ContextMemory, Feedback
+from capsa.decisions._async_invoking import AsyncInvoking
+from capsa.decisions._fair import FairThreads
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, _Unset
 from capsa.decisions._store import DEFAULT, Store, open_store
-from capsa.errors import CapsaError
+from capsa.errors import CapsaError, TooSlow
 
 if TYPE_CHECKING:
     from capsa._native import Decision
@@ -40,12 +43,17 @@ if TYPE_CHECKING:
     from capsa.journal import Backup, Fault
 
 
+Given = ParamSpec("Given")
+Answered = TypeVar("Answered")
+
+
 class AsyncStore:
     """A store for asyncio: ``async with capsa.AsyncStore() as store``. Takes what `capsa.open` takes."""
 
     def __init__(self, path: str | Path | None = None, **settings: Any) -> None:
         self._store = open_store(path, **settings)
         self._disk = _Disk(self._store)
+        self._threads = FairThreads()
 
     @property
     def sync(self) -> Store:
@@ -57,11 +65,11 @@ class AsyncStore:
     ) -> AsyncCapsule:
         """See `Job.install`."""
         place = self._store.tenant(tenant).job(job)
-        return AsyncCapsule(await asyncio.to_thread(place.install, source), self._disk)
+        return AsyncCapsule(await asyncio.to_thread(place.install, source), self._disk, self._threads)
 
     def capsule(self, name: str, *, tenant: str = DEFAULT, job: str = DEFAULT) -> AsyncCapsule:
         """See `Job.capsule`."""
-        return AsyncCapsule(self._store.tenant(tenant).job(job).capsule(name), self._disk)
+        return AsyncCapsule(self._store.tenant(tenant).job(job).capsule(name), self._disk, self._threads)
 
     async def tenants(self) -> list[TenantInfo]:
         """See `Store.tenants`."""
@@ -139,13 +147,18 @@ class AsyncStore:
         """See `Store.erase_subject`."""
         return await asyncio.to_thread(partial(self._store.erase_subject, subject, tenant=tenant))
 
+    async def close(self) -> None:
+        """See `Store.close`. Calls of tools that run are not waited for, and nothing is recorded of them."""
+        self._threads.close()
+        await asyncio.to_thread(self._store.close)
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self._store.close)
+        await self.close()
 
 
 class _Disk:
@@ -201,17 +214,27 @@ def _tell(waiting: list[asyncio.Future[None]], failure: CapsaError | None) -> No
             future.set_exception(failure.again())
 
 
-class AsyncCapsule:
+class AsyncCapsule(AsyncInvoking):
     """A capsule for asyncio: the methods of `Capsule`, awaited."""
 
-    def __init__(self, capsule: Capsule, disk: _Disk) -> None:
+    def __init__(self, capsule: Capsule, disk: _Disk, threads: FairThreads) -> None:
         self._capsule = capsule
         self._disk = disk
+        self._threads = threads
 
     @property
     def sync(self) -> Capsule:
         """The same capsule for threads."""
         return self._capsule
+
+    async def _soon(
+        self, work: Callable[Given, Answered], *args: Given.args, **named: Given.kwargs
+    ) -> Answered:
+        """Does something in which the guest is called: here, if it is over at once, else in a thread."""
+        try:
+            return at_once(work, *args, **named)
+        except TooSlow:
+            return await self._threads.run(self._capsule._place[0], partial(work, *args, **named))
 
     async def decide(
         self,
@@ -224,12 +247,11 @@ class AsyncCapsule:
         idempotency_key: str | None = None,
     ) -> Decision:
         """See `Capsule.decide`."""
+        body = input, context_key, options, current, subject
         if idempotency_key is None:
-            decision = self._capsule._decide(input, context_key, options, current, subject)
+            decision = await self._soon(self._capsule._decide, *body)
         else:
-            decision = self._capsule._decide_once(
-                idempotency_key, input, context_key, options, current, subject
-            )
+            decision = await self._soon(self._capsule._decide_once, idempotency_key, *body)
         if not decision.is_in_id:
             await self._disk.durable()
         return decision
@@ -240,7 +262,7 @@ class AsyncCapsule:
         Faster than with its values: nothing of it becomes an object of Python's. ``None`` where it has to be read the
         long way: malformed, with other keys or types, or large. Nothing was decided then.
         """
-        decision = _short.decide(self._capsule, body)
+        decision = await self._soon(_short.decide, self._capsule, body)
         if decision is not None and not decision.is_in_id:
             await self._disk.durable()
         return decision
@@ -262,7 +284,8 @@ class AsyncCapsule:
         post = (
             capsule._feedback if idempotency_key is None else partial(capsule._feedback_once, idempotency_key)
         )
-        answer = post(
+        answer = await self._soon(
+            post,
             decision_id,
             outcome=outcome,
             reward=reward,
@@ -279,7 +302,7 @@ class AsyncCapsule:
 
         ``None`` where it has to be read the long way; nothing has changed then.
         """
-        answer = _short.feedback(self._capsule, body)
+        answer = await self._soon(_short.feedback, self._capsule, body)
         if answer is not None:
             await self._disk.durable()
         return answer

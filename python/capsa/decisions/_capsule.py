@@ -10,7 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from capsa import _native
-from capsa.decisions import _batch, _erasure, _feedback, _history, _learning, _report, _retries, _upkeep
+from capsa.decisions import (
+    _batch,
+    _erasure,
+    _feedback,
+    _history,
+    _learning,
+    _report,
+    _retries,
+    _tools,
+    _upkeep,
+)
 from capsa.decisions._answers import ContextMemory, Feedback, credited, told_again, unrecorded
 from capsa.decisions._arguments import MAX_PAGE, as_dict, check_text, is_page, plain_collection
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, Recorded, Repeated, _Unset
@@ -131,15 +141,16 @@ class Capsule(Invoking):
         while True:
             state = self._state()
             epoch, now_ms = state.epoch, store._now_ms()
-            decision = state.native.decide(
-                store._nonces.take(now_ms),
-                now_ms,
-                input,
-                context_key=context_key,
-                options=options,
-                current=current,
-                subject=about,
-            )
+            with _tools.breaches(store, self._place, "frame"):
+                decision = state.native.decide(
+                    store._nonces.take(now_ms),
+                    now_ms,
+                    input,
+                    context_key=context_key,
+                    options=options,
+                    current=current,
+                    subject=about,
+                )
             if self._recorded(state, epoch, decision, now_ms):
                 return decision
 
@@ -273,7 +284,8 @@ class Capsule(Invoking):
                 _upkeep.pass_horizon(store, self._place, about)
                 state = self._state()
                 continue
-            posted = _feedback.by_decision(state, about, seen, now_ms, outcome, reward, taken)
+            with _tools.breaches(store, self._place, "reward"):
+                posted = _feedback.by_decision(state, about, seen, now_ms, outcome, reward, taken)
             with store._lock:
                 row = store._ledger.row(tenant, about.nonce, state.native)
                 if row.erased:
@@ -480,12 +492,17 @@ class Capsule(Invoking):
         return _history.capsule_audit(self._store, self._place, after, limit)
 
     def describe(self) -> dict[str, Any]:
-        """What is installed, as JSON spells it: version, digest and the definition with every default filled in."""
-        native, (tenant, job, name) = self._state().native, self._place
-        return {
-            "tenant": tenant,
-            "job": job,
-            "capsule": name,
+        """What is installed, as JSON spells it: kind, version, digest and the definition with every default filled in.
+
+        Of a tool its effect too, and the interfaces that it imports.
+        """
+        self._store._check_there(self._place)
+        tenant, job, name = self._place
+        where = {"tenant": tenant, "job": job, "capsule": name, "kind": self.kind}
+        if self._place in self._store._fold.tools:
+            return where | _tools.described(self._store, self._place)
+        native = self._state().native
+        return where | {
             "capsuleVersion": native.version,
             "digest": native.component_digest,
             "definition": json.loads(native.definition),

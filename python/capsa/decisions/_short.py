@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from capsa.decisions import _tools
+
 if TYPE_CHECKING:
     from capsa._native import Decision
     from capsa.decisions._capsule import Capsule
@@ -20,7 +22,8 @@ def decide(capsule: Capsule, body: bytes) -> Decision | None:
     while True:
         state = capsule._state()
         epoch, now_ms = state.epoch, store._now_ms()
-        decision = state.native.decide_body(store._nonces.take(now_ms), now_ms, body)
+        with _tools.breaches(store, capsule._place, "frame"):
+            decision = state.native.decide_body(store._nonces.take(now_ms), now_ms, body)
         if decision is None or capsule._recorded(state, epoch, decision, now_ms):
             return decision
 

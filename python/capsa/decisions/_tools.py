@@ -14,9 +14,10 @@ import msgspec
 
 from capsa.decisions._answers import InstallResult
 from capsa.decisions._history._views import CALLED, check_page
-from capsa.decisions._learning import timestamp
+from capsa.decisions._learning import timestamp, to_camel
 from capsa.decisions._ledger import event_at
 from capsa.errors import (
+    CapsuleFailure,
     HostFault,
     InstallConflict,
     InvalidField,
@@ -32,6 +33,7 @@ from capsa.tools import (
     InvocationRecord,
     Replayed,
     ToolState,
+    encode_breach,
     invocation_id,
     invocation_record,
     nonce_of,
@@ -132,6 +134,34 @@ class StoreBooks:
         return self._store._fold.tools.get(self._place) is self._state
 
 
+class breaches:  # noqa: N801 - a context manager, made by hand: `contextlib` takes microseconds, and decisions go through it
+    """Records it where a decision capsule breaks a limit, traps or answers nonsense. Nobody waits for the disk."""
+
+    __slots__ = ("_function", "_place", "_store")
+
+    def __init__(self, store: Store, place: Place, function: str) -> None:
+        self._store = store
+        self._place = place
+        self._function = function
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: object
+    ) -> None:
+        if not isinstance(failure, CapsuleFailure):
+            return
+        store = self._store
+        with store._lock:
+            state = store._fold.capsules.get(self._place)
+            if state is not None:
+                now_ms = store._now_ms()
+                nonce, version = store._nonces.take(now_ms), state.native.version
+                payload = encode_breach(nonce, self._function, version, failure)
+                store._record(self._place, "breached", now_ms, payload)
+
+
 def plan(store: Store, place: Place, source: CapsuleSource) -> InstallResult:
     """What the install of a tool would mean. The store's lock is held, or the answer may be outdated."""
     assert source.tool is not None
@@ -175,6 +205,18 @@ def state_of(store: Store, place: Place) -> ToolState:
     if state is None:
         raise store._wrong_kind(place, "tool")
     return state
+
+
+def described(store: Store, place: Place) -> dict[str, Any]:
+    """What is installed, as JSON spells it."""
+    state = state_of(store, place)
+    return {
+        "capsuleVersion": state.version,
+        "digest": state.component.digest,
+        "effect": to_camel(state.definition.effect),
+        "imports": state.component.imports,
+        "definition": json.loads(state.definition_json),
+    }
 
 
 def calls_of(store: Store, place: Place) -> Calls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -25,6 +26,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 #: Larger bodies are read off the event loop.
 _LARGE: Final = 64 * 1024
+_TAGS: Final = re.compile(r'\s*((W/)?"[^"]*"\s*(,\s*(W/)?"[^"]*"\s*)*)')
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -175,6 +177,28 @@ class Call:
                 )
             given[name] = text
         return given
+
+    def if_match(self, present: str) -> bool | None:
+        """Whether ``If-Match`` names the document as it is; ``None`` where any will do.
+
+        Args:
+            present: The document's tag, without quotes.
+
+        Raises:
+            Refused: It is no list of ETags.
+        """
+        given = self.request.headers.get("If-Match")
+        if given is None or given.strip(" \t") == "*":
+            return None
+        if _TAGS.fullmatch(given) is None:
+            raise Refused(
+                "malformed-request",
+                "If-Match is no list of ETags",
+                pointer="If-Match",
+                remedy="send the ETag in its quotes",
+            )
+        # Weak ones never match here (RFC 9110 section 13.1.1).
+        return f'"{present}"' in re.split(r"\s*,\s*", given.strip(" \t"))
 
     def flag(self, query: dict[str, str], name: str) -> bool:
         """A parameter that is ``true`` or ``false``; false where it is left out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +12,6 @@ from capsa.decisions._batch import MAX_DECISIONS, MAX_FEEDBACKS
 from capsa.errors import CapsaError, InvalidField, StaleDocument, UnknownField, shown
 from capsa.server import _problems
 from capsa.server._call import Answer, Call
-from capsa.server._problems import Refused
 from capsa.wire import (
     Decide,
     DecideBatch,
@@ -21,6 +19,7 @@ from capsa.wire import (
     FeedbackPost,
     context_page,
     decoded,
+    described_json,
     encode,
     feedback_json,
     installed_json,
@@ -63,7 +62,7 @@ def _install(job: Job, name: str, data: bytes, dry_run: bool) -> InstallResult:
 async def describe(call: Call) -> Answer:
     """What is installed."""
     call.query()
-    return Answer(call.capsule().sync.describe())
+    return Answer(described_json(call.capsule().sync))
 
 
 async def decide(call: Call) -> Answer:
@@ -276,7 +275,9 @@ async def change_learning(call: Call) -> Answer:
 
 def _wanted(call: Call, sent: dict[str, Any], present: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
     """The version that the caller wants to change, if he says so, and the changes."""
-    version = _if_match(call, present["version"])
+    matches = call.if_match(str(present["version"]))
+    # -1 where the header names none that it can have.
+    version = None if matches is None else present["version"] if matches else -1
     changes = _old_spellings(sent)
     if "version" in changes:
         # Sent back as it was read: then it says which document was meant.
@@ -289,25 +290,6 @@ def _wanted(call: Call, sent: dict[str, Any], present: dict[str, Any]) -> tuple[
             remedy="leave it out, or send it as it was read",
         )
     return version, _differing(changes, present) if call.request.method == "PUT" else changes
-
-
-_TAGS = re.compile(r'\s*((W/)?"[^"]*"\s*(,\s*(W/)?"[^"]*"\s*)*)')
-
-
-def _if_match(call: Call, present: int) -> int | None:
-    """The version that the document must have; -1 where the header names none that it can have."""
-    given = call.request.headers.get("If-Match")
-    if given is None or given.strip(" \t") == "*":
-        return None
-    if _TAGS.fullmatch(given) is None:
-        raise Refused(
-            "malformed-request",
-            "If-Match is no list of ETags",
-            pointer="If-Match",
-            remedy="send the ETag in its quotes",
-        )
-    # Weak ones never match here (RFC 9110 section 13.1.1).
-    return present if f'"{present}"' in re.split(r"\s*,\s*", given.strip(" \t")) else -1
 
 
 def _same_version(sent: Any, matched: int | None) -> int:

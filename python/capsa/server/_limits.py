@@ -13,6 +13,10 @@ BODY_BYTES: Final = 160 * KIB
 BATCH_BYTES: Final = 8 * MIB
 #: Largest spec or component.
 INSTALL_BYTES: Final = 20 * MIB
+#: Largest body of an invoke or a compensate: input and output of 1 MiB each, with room for how they are written.
+CALL_BYTES: Final = 4 * MIB
+#: Largest capability policy.
+POLICY_BYTES: Final = 256 * KIB
 #: Largest learning document or description of a job.
 DOCUMENT_BYTES: Final = 64 * KIB
 #: Longest request line, and longest header.

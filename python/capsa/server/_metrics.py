@@ -126,4 +126,15 @@ def _capsules(store: Store) -> Iterator[Metric]:
                 if isinstance(count, int):
                     feedback.add_metric([*place, status], count)
     yield from (decisions, feedback, waiting, contexts)
-    yield GaugeMetricFamily("capsa_capsules", "Capsules that are installed.", value=len(places))
+    calls = CounterMetricFamily(
+        "capsa_invocations",
+        "Calls of tools: answered, or breached, which were denied something or broke a limit.",
+        labels=[*labels, "status"],
+    )
+    tools = store.tool_places()
+    for place in tools:
+        with suppress(NotFound):
+            for status, count in store.call_counts(place).items():
+                calls.add_metric([*place, status], count)
+    yield calls
+    yield GaugeMetricFamily("capsa_capsules", "Capsules that are installed.", value=len(places) + len(tools))

@@ -9,10 +9,13 @@ import msgspec
 
 from capsa import __version__
 from capsa.decisions._learning import to_camel
+from capsa.decisions._tools import PolicyInForce
+from capsa.policies import Explanation
 from capsa.server._problems import KINDS
 from capsa.server._router import Route
 from capsa.server._shapes import Learning, Problem
 from capsa.server._spec import Spec
+from capsa.tools import Used
 from capsa.wire import CBOR, JSON
 
 _REF: Final = "#/components/schemas/{name}"
@@ -33,6 +36,7 @@ _SEGMENTS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "job": ({**_NAME, "examples": ["default"]}, "The job: an independent learning context."),
     "capsule": ({**_NAME, "examples": ["router"]}, "The capsule's name."),
     "decisionId": ({"type": "string", "minLength": 1, "maxLength": 255}, "As `decide` gave it."),
+    "invocationId": ({"type": "string", "minLength": 1, "maxLength": 255}, "As `invoke` gave it."),
     "type": ({"type": "string", "enum": sorted(KINDS)}, "The last part of a problem's type."),
 }
 
@@ -63,6 +67,9 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
     },
     "LearningChange": {"not": {"required": ["rails", "safety"]}},
 }
+#: What always stands in an answer, though Python has a default for it.
+_ALWAYS: Final = (Used, Explanation)
+_RULES |= {type_.__name__: {"required": list(map(to_camel, type_.__struct_fields__))} for type_ in _ALWAYS}
 _SPEC: Final = {
     "name": "router",
     "options": ["cheap_fast", "balanced", "expensive_accurate"],
@@ -90,6 +97,14 @@ _EXAMPLES: Final[dict[str, Any]] = {
     },
     "putLearning": {"mode": "shadow", "rails": {"freeze": True}},
     "patchLearning": {"rails": {"minExploration": 0.05}},
+    "invoke": {"input": {"url": "https://api.example.com/v1"}},
+    "compensate": {"input": {"amount": 5}, "output": {"receipt": "r-81"}},
+    "putPolicy": {
+        "schema": 1,
+        "name": "fetcher",
+        "grants": {"clock": True, "http": [{"hosts": ["api.example.com"]}]},
+        "limits": {"cpuMs": 20},
+    },
     "createJob": {"id": "routing", "description": "Which model answers.", "metadata": {"owner": "ml"}},
 }
 #: Parameters that many operations take.
@@ -112,8 +127,8 @@ _TOLD: Final[dict[str, dict[str, Any]]] = {
         "required": True,
     },
     "ETag": {
-        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
-        "description": "The document's version.",
+        "schema": {"type": "string", "pattern": '^"([0-9]+|b2:[0-9a-f]{64})"$'},
+        "description": "The document's version, or a policy's digest.",
         "required": True,
     },
     "WWW-Authenticate": {"schema": {"type": "string"}, "description": "What to show.", "required": True},
@@ -173,6 +188,7 @@ def _operation(route: Route, schemas: dict[int, Any]) -> dict[str, Any]:
     ]
     parameters += [
         {"name": query.name, "in": "query", "schema": query.schema, "description": query.text}
+        | ({"required": True} if query.required else {})
         for query in route.query
     ]
     parameters += [
@@ -230,7 +246,7 @@ def _responses(route: Route, schemas: dict[int, Any]) -> dict[str, Any]:
     media = (JSON, CBOR) if route.media == JSON and route.name != "openapi" else (route.media,)
     good: dict[str, Any] = {
         "description": route.summary,
-        "headers": _told("X-Request-Id", *(["ETag"] if route.answer is Learning else [])),
+        "headers": _told("X-Request-Id", *(["ETag"] if route.answer in (Learning, PolicyInForce) else [])),
         "content": {each: {"schema": schema} for each in media},
     }
     responses: dict[str, Any] = {str(route.status): good}
@@ -272,7 +288,8 @@ def _spelled(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     spell = str if name.startswith("Spec") else _camel
     if "properties" in told:
         told["properties"] = {
-            spell(key): value | ({"description": texts[to_camel(key)]} if to_camel(key) in texts else {})
+            spell(key): _property(value)
+            | ({"description": texts[to_camel(key)]} if to_camel(key) in texts else {})
             for key, value in told["properties"].items()
         }
     if told.get("required"):
@@ -280,6 +297,22 @@ def _spelled(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     else:
         told.pop("required", None)
     return told
+
+
+def _property(schema: dict[str, Any]) -> dict[str, Any]:
+    """A property as JSON has it: names of ours in camel case, and no default that it does not allow itself."""
+    told = dict(schema)
+    if told.get("minItems") and not told.get("default", True):
+        # It stands for something else.
+        del told["default"]
+    if "enum" in told:
+        # Of a name that is listed in both spellings, both are taken.
+        told["enum"] = list(dict.fromkeys(_value(name, told["enum"]) for name in told["enum"]))
+    return told
+
+
+def _value(name: Any, listed: list[Any]) -> Any:
+    return to_camel(name) if isinstance(name, str) and to_camel(name) not in listed else name
 
 
 #: One attribute in a docstring: its name, and its text up to the next one.

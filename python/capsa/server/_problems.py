@@ -120,10 +120,16 @@ KINDS: Final[dict[str, Kind]] = {
         "The component cannot be run here: it is damaged, wants imports that are not granted, or does not say what it is.",
         "Build it against the world of `wit/`; the answer says what is missing.",
     ),
+    "invalid-policy": Kind(
+        400,
+        "The capability policy does not hold",
+        "A capability policy, or what a tool's definition wants, has a key or a value that does not hold. Nothing of it is used.",
+        "The answer names the place and what to write instead; `capsa policy check FILE` reads a policy without a server.",
+    ),
     "capsule-refused": Kind(
         422,
         "The capsule refused",
-        "The capsule answered with an error of its own, which is the detail.",
+        "The capsule answered with an error of its own, which is the detail. Of a tool, `failure` is its name for it, and `retryable` says whether the same call may succeed later.",
         "The capsule's words say what it expects.",
     ),
     "unauthorized": Kind(
@@ -137,6 +143,18 @@ KINDS: Final[dict[str, Kind]] = {
         "The key may not do this",
         "The key is known, but does not reach this far.",
         "Use a key with the scope that the answer names.",
+    ),
+    "capability-denied": Kind(
+        403,
+        "Not granted by the capability policy",
+        "The tool imports what its capability policy does not grant, so it was not called; or it was to be recorded, which its policy's engine cannot do.",
+        "Look with `capsa policy show`, and grant what you mean to allow with `PUT policy`; or use a tool that needs less.",
+    ),
+    "install-refused": Kind(
+        403,
+        "Not let in",
+        "The setting `install.allow` of the store does not let in a capsule of this kind.",
+        "Install what it lets in, or change the setting where the store is opened.",
     ),
     "foreign-origin": Kind(
         403,
@@ -164,6 +182,12 @@ KINDS: Final[dict[str, Kind]] = {
         "No such decision",
         "No decision of this capsule has this id. The answer is the same for an id that was changed, that another capsule gave, and that is forgotten.",
         "Send the id as `decide` gave it, to the same capsule.",
+    ),
+    "unknown-invocation": Kind(
+        404,
+        "No such invocation",
+        "No call of this tool has this id, or it is forgotten.",
+        "Send the id as `invoke` gave it, to the same tool.",
     ),
     "unknown-path": Kind(
         404,
@@ -194,6 +218,12 @@ KINDS: Final[dict[str, Kind]] = {
         "What was learned would mean something else",
         "The install would make recorded rewards or contexts mean something else.",
         "Install it under another name, or delete the capsule first.",
+    ),
+    "wrong-kind": Kind(
+        409,
+        "Not with a capsule of this kind",
+        "A tool was asked to decide or to learn, or a decision capsule to be invoked.",
+        "Invoke tools; ask decision capsules to decide. `GET` on the capsule's path says which it is.",
     ),
     "idempotency-conflict": Kind(
         409,
@@ -254,10 +284,11 @@ KINDS: Final[dict[str, Kind]] = {
         503, "Stopping", "The server was told to stop and takes no new requests.", "Try again in a moment.", 2
     ),
     "capsule-trapped": _guest("stopped with a trap"),
-    "capsule-deadline": _guest("used up its processor time"),
+    "capsule-deadline": _guest("used up its processor time, or the time that it may take in all"),
     "capsule-out-of-memory": _guest("needed more memory than it may have"),
     "capsule-stack": _guest("nested its calls too deep"),
     "capsule-fuel": _guest("used up its fuel"),
+    "capsule-limit": _guest("went past a limit of its own, such as its calls of the host"),
     "capsule-bad-output": _guest("answered what its world or definition does not allow"),
     "internal": Kind(
         500,
@@ -321,6 +352,8 @@ def document(error: CapsaError, request_id: str) -> dict[str, Any]:
     listed = [] if name in _OURS else _errors(error)
     if listed:
         told["errors"] = listed
+    if isinstance(error, errors.CapsuleRefused) and error.failure is not None:
+        told |= {"failure": error.failure, "retryable": error.retryable}
     told["requestId"] = request_id
     return told
 

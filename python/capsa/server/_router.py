@@ -22,11 +22,13 @@ class Query(msgspec.Struct, frozen=True):
         name: Its name.
         schema: What it may be, as JSON schema.
         text: What it says.
+        required: Whether it has to be there.
     """
 
     name: str
     schema: dict[str, Any]
     text: str
+    required: bool = False
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,43 +5,28 @@ from __future__ import annotations
 from typing import Any, Final
 
 from capsa.decisions import Deleted, Erased, JobInfo, Purged, Story, TenantInfo
-from capsa.server import _about, _decisions, _limits, _places, _shapes
+from capsa.server import _about, _decisions, _limits, _paths, _places, _shapes
 from capsa.server._router import Query, Route
+from capsa.server._tool_routes import TOOL_ROUTES
 from capsa.wire import Decide, DecideBatch, FeedbackBatch, FeedbackPost, NewJob
 
-_T: Final = "/tenants/{tenant}"
-_J: Final = _T + "/jobs/{job}"
-_C: Final = _J + "/capsules/{capsule}"
-
-_LIMIT: Final = Query(
-    "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "Rows in a page."
-)
-_AFTER: Final = Query(
-    "after",
-    {"type": "integer", "minimum": 0, "maximum": 2**53, "default": 0},
-    "The `next` of the page before.",
-)
 _FULL: Final = Query(
     "probabilities",
     {"type": "boolean", "default": False},
     "Whether names, probabilities and weights are listed above 64 options too.",
 )
 _IDEMPOTENCY: Final = {"Idempotency-Key": "A retry with the same key gets the first answer."}
-_NAMES: Final = ("invalid-field", "unknown-field")
-_OF_CAPSULE: Final = (*_NAMES, "unknown-tenant", "unknown-job", "unknown-capsule")
-_BODY: Final = ("malformed-body", "too-large", "unsupported-type", "request-timeout")
-_GUEST: Final = (
-    "capsule-refused",
-    "capsule-trapped",
-    "capsule-deadline",
-    "capsule-out-of-memory",
-    "capsule-stack",
-    "capsule-bad-output",
+_DECIDE: Final = (
+    *_paths.OF_KIND,
+    *_paths.BODY,
+    "unknown-option",
+    "unknown-strategy",
+    "no-allowed-option",
+    *_paths.GUEST,
 )
-_DECIDE: Final = (*_OF_CAPSULE, *_BODY, "unknown-option", "unknown-strategy", "no-allowed-option", *_GUEST)
 _FEEDBACK: Final = (
-    *_OF_CAPSULE,
-    *_BODY,
+    *_paths.OF_KIND,
+    *_paths.BODY,
     "unknown-option",
     "unknown-strategy",
     "unknown-decision",
@@ -50,14 +35,14 @@ _FEEDBACK: Final = (
     "reward-out-of-range",
     "reward-missing",
     "feedback-conflict",
-    *_GUEST,
+    *_paths.GUEST,
 )
 
 #: In the order in which they are looked for: the busiest first.
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST",
-        path=_C + "/decide",
+        path=_paths.CAPSULE + "/decide",
         name="decide",
         summary="Chooses an option for one input.",
         serve=_decisions.decide,
@@ -71,7 +56,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST",
-        path=_C + "/feedback",
+        path=_paths.CAPSULE + "/feedback",
         name="feedback",
         summary="Takes what came of a decision. It is on disk when this answers.",
         serve=_decisions.feedback,
@@ -84,7 +69,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST",
-        path=_C + "/decide/batch",
+        path=_paths.CAPSULE + "/decide/batch",
         name="decideBatch",
         summary="Chooses for at most 1,000 inputs.",
         serve=_decisions.decide_batch,
@@ -93,11 +78,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         body_bytes=_limits.BATCH_BYTES,
         answer=_shapes.DecidedBatch,
         query=(_FULL,),
-        problems=(*_OF_CAPSULE, *_BODY),
+        problems=(*_paths.OF_KIND, *_paths.BODY),
     ),
     Route(
         method="POST",
-        path=_C + "/feedback/batch",
+        path=_paths.CAPSULE + "/feedback/batch",
         name="feedbackBatch",
         summary="Takes what came of at most 10,000 decisions, each whole or not at all.",
         serve=_decisions.feedback_batch,
@@ -105,11 +90,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=FeedbackBatch,
         body_bytes=_limits.BATCH_BYTES,
         answer=_shapes.TakenBatch,
-        problems=(*_OF_CAPSULE, *_BODY),
+        problems=(*_paths.OF_KIND, *_paths.BODY),
     ),
     Route(
         method="POST",
-        path=_C + "/install",
+        path=_paths.CAPSULE + "/install",
         name="install",
         summary="Installs a capsule, or its next version: YAML or a component.",
         serve=_decisions.install,
@@ -121,80 +106,82 @@ ROUTES: Final[tuple[Route, ...]] = (
             Query("dryRun", {"type": "boolean", "default": False}, "Only tells what the install would mean."),
         ),
         problems=(
-            *_NAMES,
+            *_paths.NAMES,
             "too-large",
             "unsupported-type",
             "request-timeout",
             "invalid-spec",
             "invalid-capsule",
+            "invalid-policy",
             "install-conflict",
+            "install-refused",
         ),
     ),
     Route(
         method="GET",
-        path=_C,
+        path=_paths.CAPSULE,
         name="describe",
         summary="What is installed.",
         serve=_decisions.describe,
         tag="capsules",
         answer=_shapes.Described,
-        problems=_OF_CAPSULE,
+        problems=_paths.OF_CAPSULE,
     ),
     Route(
         method="DELETE",
-        path=_C,
+        path=_paths.CAPSULE,
         name="deleteCapsule",
         summary="Deletes a capsule: what it has learned, and the content of its logs.",
         serve=_decisions.delete,
         tag="capsules",
         answer=Deleted,
-        problems=_OF_CAPSULE,
+        problems=_paths.OF_CAPSULE,
     ),
     Route(
         method="DELETE",
-        path=_C + "/logs",
+        path=_paths.CAPSULE + "/logs",
         name="purgeLogs",
         summary="Removes the content of the logs up to now. What was learned stays, and the audit log.",
         serve=_decisions.purge_logs,
         tag="capsules",
         answer=Erased,
-        problems=_OF_CAPSULE,
+        problems=_paths.OF_CAPSULE,
     ),
     Route(
         method="GET",
-        path=_C + "/report",
+        path=_paths.CAPSULE + "/report",
         name="report",
         summary="What is chosen where, how sure, at what reward.",
         serve=_decisions.report,
         tag="reading",
         answer=_shapes.Reported,
-        problems=_OF_CAPSULE,
+        problems=_paths.OF_KIND,
     ),
     Route(
         method="GET",
-        path=_C + "/contexts",
+        path=_paths.CAPSULE + "/contexts",
         name="contexts",
         summary="What each context has learned, by pages.",
         serve=_decisions.contexts,
         tag="reading",
         answer=_shapes.ContextPage,
-        query=(Query("after", {"type": "string"}, "The `next` of the page before."), _LIMIT),
-        problems=_OF_CAPSULE,
+        query=(Query("after", {"type": "string"}, "The `next` of the page before."), _paths.LIMIT),
+        problems=_paths.OF_KIND,
     ),
     Route(
         method="GET",
-        path=_C + "/learning",
+        path=_paths.CAPSULE + "/learning",
         name="learning",
         summary="What is in force, and what of it is not the file's value.",
         serve=_decisions.learning,
         tag="learning",
         answer=_shapes.Learning,
-        problems=_OF_CAPSULE,
+        problems=_paths.OF_KIND,
     ),
     *(
         Route(
             method=method,
-            path=_C + "/learning",
+            path=_paths.CAPSULE + "/learning",
             name=name,
             summary=summary,
             serve=_decisions.change_learning,
@@ -203,7 +190,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             body_bytes=_limits.DOCUMENT_BYTES,
             answer=_shapes.Learning,
             headers={"If-Match": "The ETag of the document that is changed."},
-            problems=(*_OF_CAPSULE, *_BODY, "unknown-option", "unknown-strategy", "stale-document"),
+            problems=(*_paths.OF_KIND, *_paths.BODY, "unknown-option", "unknown-strategy", "stale-document"),
         )
         for method, name, summary in (
             (
@@ -216,47 +203,48 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="GET",
-        path=_C + "/decisions",
+        path=_paths.CAPSULE + "/decisions",
         name="decisions",
         summary="What was decided, by pages.",
         serve=_decisions.decisions,
         tag="reading",
         answer=_shapes.DecisionPage,
-        query=(_AFTER, _LIMIT),
-        problems=_OF_CAPSULE,
+        query=(_paths.AFTER, _paths.LIMIT),
+        problems=_paths.OF_KIND,
     ),
     Route(
         method="GET",
-        path=_C + "/decisions/{decisionId}",
+        path=_paths.CAPSULE + "/decisions/{decisionId}",
         name="story",
         summary="Everything about one decision.",
         serve=_decisions.story,
         tag="reading",
         answer=Story,
-        problems=(*_OF_CAPSULE, "unknown-decision"),
+        problems=(*_paths.OF_KIND, "unknown-decision"),
     ),
     Route(
         method="GET",
-        path=_C + "/feedback",
+        path=_paths.CAPSULE + "/feedback",
         name="feedbackLog",
         summary="What was posted, by pages.",
         serve=_decisions.feedback_log,
         tag="reading",
         answer=_shapes.FeedbackPage,
-        query=(_AFTER, _LIMIT),
-        problems=_OF_CAPSULE,
+        query=(_paths.AFTER, _paths.LIMIT),
+        problems=_paths.OF_KIND,
     ),
     Route(
         method="GET",
-        path=_C + "/audit",
+        path=_paths.CAPSULE + "/audit",
         name="capsuleAudit",
         summary="What people and gates changed of a capsule, by pages.",
         serve=_decisions.audit,
         tag="reading",
         answer=_shapes.AuditPage,
-        query=(_AFTER, _LIMIT),
-        problems=_OF_CAPSULE,
+        query=(_paths.AFTER, _paths.LIMIT),
+        problems=_paths.OF_CAPSULE,
     ),
+    *TOOL_ROUTES,
     Route(
         method="GET",
         path="/tenants",
@@ -269,13 +257,13 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="DELETE",
-        path=_T,
+        path=_paths.TENANT,
         name="purgeTenant",
         summary="Removes a tenant: its events, and what its capsules have learned.",
         serve=_places.purge_tenant,
         tag="tenants and jobs",
         answer=Purged,
-        problems=(*_NAMES, "unknown-tenant"),
+        problems=(*_paths.NAMES, "unknown-tenant"),
     ),
     Route(
         method="GET",
@@ -286,22 +274,26 @@ ROUTES: Final[tuple[Route, ...]] = (
         serve=_decisions.audit,
         tag="reading",
         answer=_shapes.AuditPage,
-        query=(Query("tenant", {"type": "string", "default": "default"}, "Whose."), _AFTER, _LIMIT),
-        problems=(*_NAMES, "unknown-tenant"),
+        query=(
+            Query("tenant", {"type": "string", "default": "default"}, "Whose."),
+            _paths.AFTER,
+            _paths.LIMIT,
+        ),
+        problems=(*_paths.NAMES, "unknown-tenant"),
     ),
     Route(
         method="GET",
-        path=_T + "/jobs",
+        path=_paths.TENANT + "/jobs",
         name="jobs",
         summary="Every job of a tenant.",
         serve=_places.jobs,
         tag="tenants and jobs",
         answer={"tenant": str, "jobs": JobInfo},
-        problems=(*_NAMES, "unknown-tenant"),
+        problems=(*_paths.NAMES, "unknown-tenant"),
     ),
     Route(
         method="POST",
-        path=_T + "/jobs",
+        path=_paths.TENANT + "/jobs",
         name="createJob",
         summary="Makes a job, and its tenant where there is none.",
         serve=_places.create_job,
@@ -310,37 +302,37 @@ ROUTES: Final[tuple[Route, ...]] = (
         body_bytes=_limits.DOCUMENT_BYTES,
         answer=JobInfo,
         status=201,
-        problems=(*_NAMES, *_BODY, "already-exists"),
+        problems=(*_paths.NAMES, *_paths.BODY, "already-exists"),
     ),
     Route(
         method="GET",
-        path=_J,
+        path=_paths.JOB,
         name="job",
         summary="One job.",
         serve=_places.job,
         tag="tenants and jobs",
         answer=JobInfo,
-        problems=(*_NAMES, "unknown-tenant", "unknown-job"),
+        problems=(*_paths.NAMES, "unknown-tenant", "unknown-job"),
     ),
     Route(
         method="DELETE",
-        path=_J,
+        path=_paths.JOB,
         name="deleteJob",
         summary="Deletes a job with its capsules.",
         serve=_places.delete_job,
         tag="tenants and jobs",
         answer=Deleted,
-        problems=(*_NAMES, "unknown-tenant", "unknown-job"),
+        problems=(*_paths.NAMES, "unknown-tenant", "unknown-job"),
     ),
     Route(
         method="GET",
-        path=_J + "/capsules",
+        path=_paths.JOB + "/capsules",
         name="capsules",
         summary="The names of a job's capsules.",
         serve=_places.capsules,
         tag="capsules",
         answer={"tenant": str, "job": str, "capsules": [str]},
-        problems=(*_NAMES, "unknown-tenant", "unknown-job"),
+        problems=(*_paths.NAMES, "unknown-tenant", "unknown-job"),
     ),
     Route(
         method="GET",

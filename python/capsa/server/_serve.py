@@ -50,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         dev_mode: Asks for no key; only this machine may connect.
         admin_key_file: Where the key is; otherwise it is in the environment.
         retention: How long events are kept; ``None`` keeps everything.
+        dns: Name servers that requests of tools go by; none: the system's.
+        roots: Authorities that are trusted for requests of tools, beside the public ones.
         log_requests: Whether every request has a line in the log.
     """
 
@@ -60,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dev_mode: bool = False
     admin_key_file: Path | None = None
     retention: str | None = RETENTION
+    dns: tuple[str, ...] = ()
+    roots: Path | None = None
     log_requests: bool = False
 
     def access(self) -> Access:
@@ -143,7 +147,9 @@ async def _serve(settings: Settings, access: Access, listening: Callable[[str], 
         else (await loop.create_unix_server(server, sock=listener, backlog=_limits.BACKLOG))
     )
     watching = asyncio.create_task(server.watch())
-    opening = asyncio.create_task(service.open(settings.store, retention=settings.retention))
+    opening = asyncio.create_task(
+        service.open(settings.store, retention=settings.retention, dns=settings.dns, roots=settings.roots)
+    )
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -97,7 +97,8 @@ class Service:
         store, self._store = self._store, None
         self._capsules.clear()
         if store is not None:
-            await asyncio.to_thread(store.sync.close)
+            # The threads of its tools end with it.
+            await store.__aexit__(None, None, None)
 
     def capsule(self, tenant: str, job: str, name: str) -> AsyncCapsule:
         """The capsule at a place.

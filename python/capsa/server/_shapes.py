@@ -95,7 +95,12 @@ class ProblemPart(Struct, rename="camel"):
 
 
 class Problem(Struct, rename="camel"):
-    """A problem document (RFC 9457)."""
+    """A problem document (RFC 9457).
+
+    Attributes:
+        failure: Of a tool that failed in its own words: what it names the failure.
+        retryable: Of the same: whether it says that the same call may succeed later.
+    """
 
     type: str
     title: str
@@ -103,6 +108,8 @@ class Problem(Struct, rename="camel"):
     detail: str
     request_id: str
     errors: list[ProblemPart] | UnsetType = UNSET
+    failure: str | UnsetType = UNSET
+    retryable: bool | UnsetType = UNSET
 
 
 class DecidedBatch(Struct):
@@ -164,7 +171,13 @@ class Installed(Struct, rename="camel"):
 
 
 class Described(Struct, rename="camel"):
-    """What is installed."""
+    """What is installed.
+
+    Attributes:
+        definition: What the component says of itself, with every default filled in.
+        effect: What a tool does to the world.
+        imports: The interfaces that a tool's component imports.
+    """
 
     tenant: str
     job: str
@@ -172,6 +185,9 @@ class Described(Struct, rename="camel"):
     capsule_version: int
     digest: str
     definition: dict[str, Any]
+    kind: Literal["decision", "tool"]
+    effect: Literal["pure", "read", "idempotent", "nonIdempotent"] | UnsetType = UNSET
+    imports: list[str] | UnsetType = UNSET
 
 
 class ReportedOption(Struct, rename="camel"):

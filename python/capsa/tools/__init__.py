@@ -6,7 +6,7 @@ This room knows no store: `decisions` gives it what it records with.
 from capsa.tools._answers import Denial, Invoked, LogLine, Replayed, Used
 from capsa.tools._call import Books, Calls
 from capsa.tools._inputs import MAX_INPUT_BYTES
-from capsa.tools._record import InvocationRecord, invocation_id, invocation_record, nonce_of
+from capsa.tools._record import InvocationRecord, encode_breach, invocation_id, invocation_record, nonce_of
 from capsa.tools._state import ToolState
 from capsa.tools._vault import Vault
 
@@ -22,6 +22,7 @@ __all__ = [
     "ToolState",
     "Used",
     "Vault",
+    "encode_breach",
     "invocation_id",
     "invocation_record",
     "nonce_of",

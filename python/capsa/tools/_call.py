@@ -21,6 +21,9 @@ from capsa.tools._inputs import json_text, read_output
 from capsa.tools._record import invocation_id
 from capsa.tools._state import ToolState
 
+#: Larger answers are read on another thread.
+_INLINE_BYTES: Final = 1024 * 1024
+
 _log = logging.getLogger("capsa.capsule")
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -108,7 +111,14 @@ class Calls:
     @property
     def inline(self) -> bool:
         """Whether a call may be made on a thread that has others to serve: it has no effects, and was never slow."""
-        return not self._slow and self._state.definition.effect == "pure"
+        state = self._state
+        limits = state.policy.limits
+        return (
+            not self._slow
+            and state.definition.effect == "pure"
+            and state.policy.engine == "fast"
+            and limits.output_bytes <= _INLINE_BYTES
+        )
 
     def call(
         self,
@@ -174,7 +184,7 @@ class Calls:
                 "answered": done,
                 "component": self._state.component.digest,
             }
-        self._write(nonce, function, sent, made.output, error, bound.digest, made, kept)
+        self._write(nonce, function, sent, made.output, error, bound.digest, made, kept, inline=inline)
         if error is not None:
             raise error
         may = bound.effective
@@ -202,8 +212,10 @@ class Calls:
         policy_digest: str,
         made: Invocation | None,
         recording: dict[str, Any] | None,
+        *,
+        inline: bool = False,
     ) -> None:
-        """Records a call; what may have done something outside is on disk when this returns."""
+        """Records a call; what may have done something outside is on disk when this returns, unless it was inline."""
         denied = [] if made is None else made.denied
         used = msgspec.to_builtins(Used()) if made is None else made.used
         payload = _record.encode(
@@ -221,7 +233,7 @@ class Calls:
         )
         breached = bool(denied) or isinstance(error, CapsuleFailure | CapabilityDenied)
         self._books.record("breached" if breached else "invoked", nonce, payload)
-        if self._state.definition.effect in _EFFECTFUL or breached or recording is not None:
+        if not inline and (self._state.definition.effect in _EFFECTFUL or breached or recording is not None):
             self._books.durable()
 
     def _ready(self, record: bool) -> _Bound:

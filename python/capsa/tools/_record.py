@@ -106,6 +106,12 @@ def encode(
     return cbor2.dumps(payload, canonical=True)
 
 
+def encode_breach(nonce: bytes, function: str, version: int, error: CapsaError) -> bytes:
+    """The payload of an event ``breached`` of a decision capsule."""
+    used = msgspec.to_builtins(Used())
+    return encode(nonce, function, version, "", "", None, error, used, [], 0, None)
+
+
 def invocation_record(event: Event) -> InvocationRecord:
     """A call as its event says it."""
     said = cbor2.loads(event.payload)

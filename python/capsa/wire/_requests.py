@@ -126,6 +126,30 @@ class NewJob(Struct, forbid_unknown_fields=True, rename="camel", omit_defaults=T
     metadata: dict[str, Any] | None = None
 
 
+class Invoke(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A call of a tool.
+
+    Attributes:
+        input: What it is sent: any JSON of at most 1 MiB, nested at most 30 deep; left out: null.
+        record: Whether the call is recorded, so that it can be replayed; its policy's engine has to be deterministic.
+    """
+
+    input: Any = None
+    record: bool = False
+
+
+class Compensate(Struct, forbid_unknown_fields=True):
+    """A call of a tool that is to be taken back.
+
+    Attributes:
+        input: What the call was sent.
+        output: What it answered.
+    """
+
+    input: Any
+    output: Any
+
+
 T = TypeVar("T", bound=Struct)
 
 _WHERE: Final = re.compile(r" - at `([^`]*)`$")

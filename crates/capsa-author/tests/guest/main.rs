@@ -7,7 +7,7 @@ mod host;
 mod limits;
 mod reference;
 
-use capsa_author::{compile, inspect, parse_spec};
+use capsa_author::{Declared, compile, inspect, parse_spec};
 use capsa_core::definition::Definition;
 use host::{Fields, Guest, Value};
 use proptest::prelude::*;
@@ -56,7 +56,7 @@ fn guests_agree_with_the_reference_and_carry_their_definition() {
             prop_assert_eq!(Some("decision"), inspected.world);
             prop_assert_eq!(Vec::<String>::new(), inspected.imports);
             prop_assert_eq!(vec!["frame".to_owned(), "reward".to_owned()], inspected.exports);
-            prop_assert_eq!(&Ok(definition.clone()), &inspected.definition);
+            prop_assert_eq!(&Ok(Declared::Decision(Box::new(definition.clone()))), &inspected.definition);
             agrees(&definition, &component);
             Ok(())
         })

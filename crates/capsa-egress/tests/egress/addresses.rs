@@ -83,3 +83,23 @@ fn addresses_that_must_work_are_public() {
         assert_eq!(special(address.parse().unwrap()), None, "{address}");
     }
 }
+
+#[test]
+fn a_range_is_called_by_its_narrowest_name() {
+    for (address, name) in [
+        ("169.254.169.254", "link-local (169.254.0.0/16)"),
+        ("255.255.255.255", "broadcast (255.255.255.255/32)"),
+        ("::1", "loopback (::1/128)"),
+        ("::7f00:1", "IPv4-compatible (::/96)"),
+        ("::ffff:8.8.8.8", "IPv4-mapped (::ffff:0:0/96)"),
+        ("64:ff9b::808:808", "NAT64 (64:ff9b::/96)"),
+        ("64:ff9b:1::1", "local NAT64 (64:ff9b:1::/48)"),
+        ("2001:0:808:808::1", "Teredo (2001::/32)"),
+        ("2001:1::1", "IETF protocols (2001::/23)"),
+        ("2002:808:808::1", "6to4 (2002::/16)"),
+        ("fd00:ec2::254", "unique local (fc00::/7)"),
+        ("4000::1", "unassigned (outside 2000::/3)"),
+    ] {
+        assert_eq!(special(address.parse().unwrap()), Some(name), "{address}");
+    }
+}

@@ -131,6 +131,18 @@ fn private_pairs_are_exact() {
 }
 
 #[test]
+fn who_wants_any_public_host_does_not_want_a_special_address() {
+    let anywhere = rule(json!({"hosts": ["*"], "schemes": ["http"], "ports": [8080]}));
+    let named = rule(json!({"private": ["10.0.0.5:8080", "db.internal:8080"], "schemes": ["http"]}));
+    let rules = Rules { wanted: vec![anywhere], allowed: vec![named.clone()] };
+    assert_eq!(check(&rules, "GET", "http://10.0.0.5:8080/"), Err("host"));
+    // What is behind a name only the policy knows.
+    assert!(check(&rules, "GET", "http://db.internal:8080/").unwrap().private);
+    let rules = Rules { wanted: vec![named.clone()], allowed: vec![named] };
+    assert!(check(&rules, "GET", "http://10.0.0.5:8080/").unwrap().private);
+}
+
+#[test]
 fn private_does_not_widen_what_stands_beside_it() {
     let mixed = rules(json!({"hosts": ["h.example"], "private": ["h.example:8443"]}));
     assert!(!check(&mixed, "GET", "https://h.example/").unwrap().private);

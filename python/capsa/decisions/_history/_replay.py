@@ -170,7 +170,14 @@ def _jobs(fold: Fold) -> dict[tuple[str, ...], dict[str, Any]]:
 def _seen_all(fold: Fold, now_ms: int) -> dict[Place, dict[str, Any]]:
     """What two folds of the same events have in common of their capsules."""
     seen = {place: _seen(state, now_ms) for place, state in fold.capsules.items()}
-    seen |= {place: {"state_hash": tool.state_hash} for place, tool in fold.tools.items()}
+    for place, tool in fold.tools.items():
+        seen[place] = {
+            "state_hash": tool.state_hash,
+            "capsule_version": tool.version,
+            # A tool learns nothing.
+            "learner_version": None,
+            "counts": {"decisions": None},
+        }
     return seen
 
 
@@ -205,7 +212,7 @@ def _compared(place: Place, live: dict[str, Any] | None, again: dict[str, Any] |
         job=job,
         capsule=capsule,
         state_hash=None if again is None else again["state_hash"],
-        learner_version=None if again is None else again.get("learner_version"),
+        learner_version=None if again is None else again["learner_version"],
         decisions=None if again is None else again["counts"]["decisions"],
         equal=not differences,
         differences=differences,

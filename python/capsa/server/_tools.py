@@ -1,0 +1,125 @@
+"""What is served of one tool: calls, what it is allowed, and what was recorded of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from capsa.errors import InvalidField, InvalidPolicy, shown
+from capsa.policies import Method
+from capsa.server._call import Answer, Call
+from capsa.wire import (
+    Compensate,
+    Invoke,
+    invocation_json,
+    invocation_page,
+    invoked_json,
+    policy_json,
+    replayed_json,
+)
+
+if TYPE_CHECKING:
+    from capsa.decisions._tools import PolicyInForce
+    from capsa.tools import Invoked
+
+_METHODS: Final[tuple[str, ...]] = get_args(Method)
+
+
+async def invoke(call: Call) -> Answer:
+    """Calls a tool."""
+    call.query()
+    capsule = call.capsule()
+    await call.service.breathe()
+    asked = await call.body(Invoke)
+    return _invoked(call, await capsule.invoke(asked.input, record=asked.record))
+
+
+async def compensate(call: Call) -> Answer:
+    """Asks a tool to take back what a call of it did."""
+    call.query()
+    capsule = call.capsule()
+    await call.service.breathe()
+    asked = await call.body(Compensate)
+    return _invoked(call, await capsule.compensate(asked.input, asked.output))
+
+
+def _invoked(call: Call, invoked: Invoked) -> Answer:
+    return Answer(invoked_json(call.named["tenant"], call.named["job"], invoked))
+
+
+async def policy(call: Call) -> Answer:
+    """What a tool is allowed."""
+    call.query()
+    return _document(await call.capsule().policy())
+
+
+def _document(found: PolicyInForce) -> Answer:
+    return Answer(policy_json(found), headers={"ETag": f'"{found.digest}"'})
+
+
+async def put_policy(call: Call) -> Answer:
+    """Sets what a tool is allowed: a policy in JSON, CBOR or TOML."""
+    call.query()
+    capsule = call.capsule()
+    source = await _policy_of(call)
+    async with call.service.slow():
+        if_digest = None
+        if call.request.headers.get("If-Match") is not None:
+            present = (await capsule.policy()).digest
+            matches = call.if_match(present)
+            # What matches nothing is no digest.
+            if_digest = None if matches is None else present if matches else call.request.headers["If-Match"]
+        return _document(await capsule.set_policy(source, if_digest=if_digest))
+
+
+async def _policy_of(call: Call) -> Mapping[str, Any] | bytes:
+    """The body: JSON begins with a brace, which TOML cannot."""
+    body = await call.raw()
+    if not call.is_cbor and not body.lstrip().startswith(b"{"):
+        return body
+    value = await call.value()
+    if not isinstance(value, dict):
+        # A text would be taken for the name of a file.
+        raise InvalidPolicy("the policy is not an object", pointer="", remedy="send schema, name and grants")
+    return value
+
+
+async def explain(call: Call) -> Answer:
+    """Whether a tool may do something."""
+    query = call.query()
+    target, method = query.get("target"), query.get("method", "GET")
+    if target is None:
+        raise InvalidField(
+            "target is missing", pointer="/target", remedy="send ?target= with a URL or the path of a file"
+        )
+    if method not in _METHODS:
+        raise InvalidField(
+            f"{shown(method)!r} is no method that can be granted",
+            pointer="/method",
+            value=shown(method),
+            remedy=f"use one of {', '.join(_METHODS)}",
+        )
+    return Answer((await call.capsule().explain(target, method)).to_json())
+
+
+async def invocations(call: Call) -> Answer:
+    """The calls of a tool, by pages."""
+    query = call.query()
+    after, limit = call.number(query, "after", 0), call.number(query, "limit", 100)
+    capsule = call.capsule()
+    async with call.service.slow():
+        return await call.slowly(lambda: invocation_page(capsule.sync.invocations(after, limit), limit))
+
+
+async def invocation(call: Call) -> Answer:
+    """One call of a tool."""
+    call.query()
+    capsule = call.capsule()
+    async with call.service.slow():
+        return await call.slowly(lambda: invocation_json(capsule.sync.invocation(call.named["invocationId"])))
+
+
+async def replay(call: Call) -> Answer:
+    """Makes a recorded call again from its recording."""
+    call.query()
+    return Answer(replayed_json(await call.capsule().replay_invocation(call.named["invocationId"])))
