@@ -5,13 +5,15 @@ calls: decisions in process, and a small tool, at once (inline) as the store cal
 beside eight threads that compute natively and give the interpreter back, which is what the operating system makes of eight
 busy neighbours. Figures are the 99th percentile of a call's time, one a round. No call may fail.
 
-A third victim shows what a tool that is called behind the gate waits: it takes turns with the hostile ones.
+Not held to a bar, but told: the same beside as many busy threads as calls of tools may compute at once (processors less one), and a
+third victim, which shows what a tool that is called behind the gate waits: it takes turns with the hostile ones.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import statistics
 import threading
 import time
@@ -51,17 +53,17 @@ def tool(host: _native.Host, body: str) -> _native.Tool:
 
 
 @contextmanager
-def beside(work: Callable[[], object]) -> Iterator[None]:
-    """Does some work over and over, in as many threads as there are neighbours."""
+def beside(work: Callable[[], object], number: int) -> Iterator[None]:
+    """Does some work over and over, in so many threads."""
     stop = threading.Event()
-    begun = threading.Barrier(NEIGHBOURS + 1)
+    begun = threading.Barrier(number + 1)
 
     def run() -> None:
         begun.wait()
         while not stop.is_set():
             work()
 
-    threads = [threading.Thread(target=run) for _ in range(NEIGHBOURS)]
+    threads = [threading.Thread(target=run) for _ in range(number)]
     for thread in threads:
         thread.start()
     begun.wait()
@@ -125,13 +127,19 @@ def main() -> dict[str, Any]:
         "fast tool": Victim(lambda: invoke(inline=True), CALLS),
         "tool behind the gate": Victim(lambda: invoke(inline=False), GATED_CALLS),
     }
+    places = max(1, (os.cpu_count() or 1) - 1)
+    neighbours: list[tuple[str, Callable[[], object], int]] = [
+        ("hostile capsules", loop, NEIGHBOURS),
+        ("busy threads", compute, NEIGHBOURS),
+        ("as many as may compute", compute, places),
+    ]
     taken: dict[str, list[float]] = {
-        f"{name}, beside {who}": [] for name in victims for who in ("hostile capsules", "busy threads")
+        f"{name}, beside {who}": [] for name in victims for who, _, _ in neighbours
     }
     for _ in range(ROUNDS):
-        for who, work in (("hostile capsules", loop), ("busy threads", compute)):
+        for who, work, number in neighbours:
             for name, victim in victims.items():
-                with beside(work):
+                with beside(work, number):
                     taken[f"{name}, beside {who}"].append(victim.p99_us())
     bars = [
         (f"{name}, beside hostile capsules", f"{name}, beside busy threads", 5.0)

@@ -263,6 +263,12 @@ class Files:
         """
 
 @final
+class RunningCalls:
+    """How many calls of one tool run."""
+
+    def __new__(cls) -> Self: ...
+
+@final
 class ToolComponent:
     """A component of the world `tool`."""
 
@@ -287,6 +293,7 @@ class ToolComponent:
         files: Files | None = None,
         secrets: dict[str, str] | None = None,
         detached: bool = False,
+        running: RunningCalls | None = None,
     ) -> Tool:
         """Links it with what it is granted.
 
@@ -299,6 +306,7 @@ class ToolComponent:
             files: Its directory.
             secrets: The values of secrets by name.
             detached: Whether there is nothing outside: only replays can be called then.
+            running: Counts its calls that run, for the limit on them, however it is bound.
 
         Raises:
             CapabilityDenied: It imports what is not granted, or what is granted has nothing behind it.

@@ -6,6 +6,7 @@ import asyncio
 import math
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.client.sockets import Listener, deaf, http
+from tests.sandbox import guests
 from tests.server import tools
 from tests.server.serving import KEY, Served
 from tests.server.tools import DETERMINISTIC, OPEN
@@ -109,20 +111,34 @@ def test_calls_that_keep_fail_and_take_back(pairs: Callable[[bytes], Pair]) -> N
         assert pair.same("invocations")
 
 
+def _invoke(sent: Any, capsule: Any) -> Any:
+    return capsule.invoke(sent)
+
+
+def _compensate(answered: Any, capsule: Any) -> Any:
+    return capsule.compensate(1, answered)
+
+
+def _set(policy: Any, capsule: Any) -> Any:
+    return capsule.set_policy(policy)
+
+
 def test_what_is_refused_is_refused_alike(echo: Pair) -> None:
     deep: Any = None
     for _ in range(31):
         deep = [deep]
+    wrong: Any
     for wrong in (math.nan, [math.inf], b"1", {1: 2}, "\ud800", {"a": {1, 2}}, deep, "x" * 1_048_576, object):
-        assert isinstance(echo.refused(lambda c, wrong=wrong: c.invoke(wrong)), capsa.InvalidField)
-        echo.refused(lambda c, wrong=wrong: c.compensate(1, wrong))
+        assert isinstance(echo.refused(partial(_invoke, wrong)), capsa.InvalidField)
+        echo.refused(partial(_compensate, wrong))
     echo.refused(lambda c: c.compensate(1, 1))
     echo.refused(lambda c: c.invoke(1, record=True))
-    for call in (
+    unknown: list[Callable[[Any], Any]] = [
         lambda c: c.invocation("inv_0"),
         lambda c: c.replay_invocation("inv_" + "0" * 32),
         lambda c: c.invocation("é/../x"),
-    ):
+    ]
+    for call in unknown:
         assert isinstance(echo.refused(call), capsa.UnknownInvocation)
     echo.refused(lambda c: c.invocations(limit=0))
     echo.refused(lambda c: c.decide({}))
@@ -174,13 +190,11 @@ def test_policies(pairs: Callable[[bytes], Pair], tmp_path: Path) -> None:
     with pytest.raises(capsa.InvalidField):
         pair.remote.set_policy("pure", if_digest='"\n')
     for wrong in ({"schema": 1}, "tool-defualt", b"\xff"):
-        assert isinstance(pair.refused(lambda c, wrong=wrong: c.set_policy(wrong)), capsa.InvalidPolicy)
+        assert isinstance(pair.refused(partial(_set, wrong)), capsa.InvalidPolicy)
 
 
 def test_explanations(pairs: Callable[[bytes], Pair]) -> None:
-    component = tools.component(
-        "explained", tools.guests.tool(tools.guests.ECHO), "read", http=[{"hosts": ["*"]}]
-    )
+    component = tools.component("explained", guests.tool(guests.ECHO), "read", http=[{"hosts": ["*"]}])
     pair = pairs(component)
     pair.same("set_policy", {"schema": 1, "name": "x", "grants": {"http": [{"hosts": ["*.example.com"]}]}})
     for target in ("https://api.example.com/", "https://evil.example/ü?&=#", "kv:a", "../x", "", "secret:é"):
@@ -193,7 +207,8 @@ def test_a_tool_is_described(pairs: Callable[[bytes], Pair]) -> None:
     assert (described["kind"], described["effect"], described["imports"]) == ("tool", "idempotent", ["kv"])
 
 
-def test_for_asyncio(shared: Served, echo: Pair) -> None:
+@pytest.mark.usefixtures("echo")
+def test_for_asyncio(shared: Served) -> None:
     async def calls() -> None:
         async with AsyncClient(shared.url, KEY) as client:
             capsule = client.capsule("echo")
@@ -238,13 +253,14 @@ def test_a_call_is_sent_once(call: str) -> None:
         listener.behaves = behave
         capsule: RemoteCapsule = client.capsule("echo")
         assert capsule.invocations() == []
+        calls: dict[str, Callable[[], Any]] = {
+            "invoke": lambda: capsule.invoke(1),
+            "compensate": lambda: capsule.compensate(1, 1),
+            "read": capsule.invocations,
+        }
         with pytest.raises(Unreachable):
-            {
-                "invoke": lambda: capsule.invoke(1),
-                "compensate": lambda: capsule.compensate(1, 1),
-                "read": capsule.invocations,
-            }[call]()
-        assert len(listener.requests) == (3 if call == "read" else 2)
+            calls[call]()
+        assert (len(listener.requests) > 2) == (call == "read")
 
 
 @pytest.mark.parametrize(
@@ -269,13 +285,14 @@ def test_answers_that_are_none(told: Any) -> None:
 
     with Listener(behave) as listener, Client(listener.url, KEY) as client:
         capsule = client.capsule("echo")
-        for call in (
+        calls: list[Callable[[], Any]] = [
             lambda: capsule.invoke(1),
             lambda: capsule.policy,
             lambda: capsule.explain("x"),
             lambda: capsule.invocation("inv_0"),
             lambda: capsule.replay_invocation("inv_0"),
             capsule.invocations,
-        ):
+        ]
+        for call in calls:
             with pytest.raises(Unreachable):
                 call()

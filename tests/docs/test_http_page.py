@@ -18,6 +18,8 @@ LIMITS: Final = {
     "BODY_BYTES": "body of `decide`, `feedback`",
     "BATCH_BYTES": "body of a batch",
     "INSTALL_BYTES": "spec or component",
+    "CALL_BYTES": "body of `invoke`, `compensate`",
+    "POLICY_BYTES": "capability policy",
     "DOCUMENT_BYTES": "learning document, job",
     "DEPTH": "nesting of a body",
     "HEADER_BYTES": "request line, and each header",

@@ -121,7 +121,6 @@ OUTPUTS: Final = [
 ]  # fmt: skip
 OUTPUTS[-1] = Case(**{**OUTPUTS[-1].__dict__, "grants": {**_ANY, "clock": True}})
 
-_H2: Final = "H2: the error says a backtrace of several lines"
 _BAD_ARGUMENTS: Final[list[tuple[str, Guest, Grants]]] = [
     ("a key behind the memory", script(call("kv.get", Span(_END, 1))), _KV),
     ("a key whose end wraps", script(call("kv.get", Span(-8, 16))), _KV),
@@ -144,7 +143,7 @@ _BAD_ARGUMENTS: Final[list[tuple[str, Guest, Grants]]] = [
     ("a log message of more than a megabyte", tool("(call $log (i32.const 0) (i32.const 0) (i32.const 1100000)) unreachable", imports=["log"], memory=_PAGES), {}),
 ]  # fmt: skip
 ARGUMENTS: Final = [
-    Case(category="argument", name=name, guest=guest, grants=grants, limits={"cpu_ms": 100}, ends=CapsuleBadOutput, defect="" if "megabyte" in name else _H2)
+    Case(category="argument", name=name, guest=guest, grants=grants, limits={"cpu_ms": 100}, ends=CapsuleBadOutput)
     for name, guest, grants in _BAD_ARGUMENTS
 ]  # fmt: skip
 
@@ -162,7 +161,7 @@ ALLOCATORS: Final = [
     Case(category="allocator", name="that gives its own result's place away", guest=tool(realloc="i32.const 64"), ends=CapsuleBadOutput, input="[" + "9" * 200 + "]"),
     Case(category="allocator", name="that gives the same place every time", guest=script(call("kv.get", "a"), call("kv.get", "b"), realloc="i32.const 200000"), grants=_KV, answer=[None, None]),
     Case(category="allocator", name="that lies to the host's answer", guest=script(call("kv.get", "large"), realloc="(if (result i32) (i32.eq (local.get 3) (i32.const 777)) (then (i32.const -64)) (else (call $alloc (local.get 2) (local.get 3))))"),
-         grants=_KV, limits=_FAST, before=lambda arena: arena.kv.apply("large", b"x" * 777), ends=CapsuleBadOutput, says="realloc", defect=_H2),
+         grants=_KV, limits=_FAST, before=lambda arena: arena.kv.apply("large", b"x" * 777), ends=CapsuleBadOutput, says="realloc"),
     Case(category="allocator", name="that calls the host again", guest=tool(imports=["log"], realloc="(call $log (i32.const 0) (i32.const 16) (i32.const 1)) i32.const 4096"), limits=_FAST, ends=CapsuleTrapped),
     Case(category="allocator", name="that calls the host again while the host answers",
          guest=script(call("kv.get", "large"), imports=["kv.remove"], realloc="(if (i32.eq (local.get 3) (i32.const 777)) (then (call $kv.remove (i32.const 1024) (i32.const 5) (i32.const 128)))) (call $alloc (local.get 2) (local.get 3))"),

@@ -397,7 +397,7 @@ SERVERS: Final = [
         grants=_site,
         limits={"cpu_ms": 60_000, "wall_ms": 300},
         ends=CapsuleDeadline,
-        says="waiting included",
+        says="300ms, waiting included",
         denied=None,
     ),
     Case(

@@ -188,12 +188,7 @@ def test_a_new_version_is_bound_while_calls_run(host: _native.Host) -> None:
     assert invoked(current[0]).output == '["19","19"]'
 
 
-_H6: Final = "H6: calls on threads that have worked before do not take turns"
-
-
-@pytest.mark.parametrize(
-    "kind", [pytest.param("tool", marks=pytest.mark.xfail(strict=True, reason=_H6)), "decision"]
-)
+@pytest.mark.parametrize("kind", ["tool", "decision"])
 def test_a_tenants_endless_loops_leave_others_their_share(host: _native.Host, kind: str) -> None:
     """Eight calls loop to their limit, over and over; another tenant's calls do not wait for them to end."""
     loops = bound(host, tool(SPIN), limits={"cpu_ms": 150, "wall_ms": 60_000})

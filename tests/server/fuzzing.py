@@ -14,12 +14,23 @@ import schemathesis
 import urllib3
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation.meta import TestPhase
+from tests.server.hostile.attack import ECHO
 from tests.server.serving import INPUT, KEY, ROUTER, SPEC
+from tests.server.tools import DETERMINISTIC, compensable
 
 URL: Final = "CAPSA_FUZZ_URL"
 _pool = urllib3.PoolManager(retries=False, timeout=30)
 #: Decisions that await feedback.
 _ids: deque[str] = deque(maxlen=64)
+#: Calls of the tool that were recorded.
+_calls: deque[str] = deque(maxlen=64)
+#: A tool whose policy is set to anything, and which is not called.
+ALLOWED: Final = ECHO.replace("echo", "allowed")
+#: The capsule that an operation is about, where it is not the router.
+_ABOUT: Final = {
+    **dict.fromkeys(("invoke", "compensate", "invocations", "invocation", "replayInvocation"), "echo"),
+    **dict.fromkeys(("policy", "putPolicy", "explainPolicy"), "allowed"),
+}
 #: Requests so far, for names that are new.
 _numbers = itertools.count(1)
 
@@ -57,35 +68,60 @@ def _from_cbor(_context: Any, response: Any) -> Any:
 def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
     """Gives well-formed requests what no schema knows, so that they reach what lies behind the first look.
 
-    That is ids of decisions that were made, and names, keys and versions that are (or are not) there yet. One in
-    four goes as it is.
+    That is ids of decisions and calls that were made, and names, keys and versions that are (or are not) there yet.
+    One in four goes as it is.
     """
     if case.meta is None:
         return
-    if case.meta.phase.name == TestPhase.COVERAGE and not case.meta.is_negative_at(ParameterLocation.PATH):
-        # Whatever else is tried: where there is something.
-        known = {"tenant": "default", "job": "default", "capsule": "router"}
-        case.path_parameters.update((name, known[name]) for name in case.path_parameters if name in known)
+    _go_where_something_is(case)
     if not case.meta.generation.mode.is_positive:
         return
-    if case.headers is not None and case.headers.get("If-Match") == "0":
+    headers = case.headers if case.headers is not None else {}
+    if headers.get("If-Match") == "0":
         # What schemathesis 4.32 takes for a match of the pattern, in the coverage phase; it is none.
-        case.headers["If-Match"] = '"0"'
+        headers["If-Match"] = '"0"'
     number = next(_numbers)
     if number % 4 == 0:
         return
-    name, body = case.operation.definition.raw.get("operationId"), case.body
-    if case.headers is not None and "Idempotency-Key" in case.headers:
-        case.headers["Idempotency-Key"] = f"key-{number}"
-    if case.headers is not None and "If-Match" in case.headers:
-        case.headers["If-Match"] = "*"
-    if name == "feedback" and isinstance(body, dict) and isinstance(body.get("decisionId"), str) and _ids:
-        _about_a_decision(body)
+    if "Idempotency-Key" in headers:
+        headers["Idempotency-Key"] = f"key-{number}"
+    if "If-Match" in headers:
+        headers["If-Match"] = "*"
+    if isinstance(case.body, dict):
+        _mend_body(case, case.body, number)
+    name = case.operation.definition.raw.get("operationId")
+    if name in ("invocation", "replayInvocation") and _calls:
+        case.path_parameters["invocationId"] = _calls[0]
     elif name == "story" and _ids:
         case.path_parameters["decisionId"] = _ids[0]
-    elif name == "install" and isinstance(body, dict) and case.meta.phase.name != TestPhase.STATEFUL:
+
+
+def _go_where_something_is(case: Any) -> None:
+    """Sends an operation of tools to the tool that it is for, and in the coverage phase every operation to what is there."""
+    there = {
+        "tenant": "default",
+        "job": "default",
+        "capsule": _ABOUT.get(case.operation.definition.raw.get("operationId"), "router"),
+    }
+    path = case.path_parameters or {}
+    if path.get("capsule") in ("router", "echo", "allowed"):
+        path["capsule"] = there["capsule"]
+    if case.meta.phase.name == TestPhase.COVERAGE and not case.meta.is_negative_at(ParameterLocation.PATH):
+        path.update((name, there[name]) for name in path if name in there)
+
+
+def _mend_body(case: Any, body: dict[str, Any], number: int) -> None:
+    """Puts into a body what a schema cannot know."""
+    name = case.operation.definition.raw.get("operationId")
+    if name == "feedback" and isinstance(body.get("decisionId"), str) and _ids:
+        _about_a_decision(body)
+    elif name == "putPolicy":
+        _without_hosts(body)
+    elif name == "invoke":
+        body["record"] = number % 4 == 1
+    elif name == "install" and case.meta.phase.name != TestPhase.STATEFUL:
         body["name"] = case.path_parameters["capsule"] = f"made-{number}"
-    elif name == "createJob" and isinstance(body, dict) and case.meta.phase.name != TestPhase.STATEFUL:
+    elif name == "createJob" and case.meta.phase.name != TestPhase.STATEFUL:
         body["id"] = f"made-{number}"
 
 
@@ -97,6 +133,16 @@ def _about_a_decision(body: dict[str, Any]) -> None:
     if isinstance(body.get("reward"), int | float):
         body.pop("outcome", None)
         body["reward"] = math.fmod(body["reward"], 1)
+
+
+def _without_hosts(body: dict[str, Any]) -> None:
+    """Makes a policy one of which every part can be: which hosts are public, no schema can say."""
+    grants, limits = body.get("grants"), body.get("limits")
+    if isinstance(grants, dict):
+        for name in ("http", "secrets"):
+            grants.pop(name, None)
+    if isinstance(limits, dict):
+        limits.pop("fuel", None)
 
 
 @schemathesis.hook
@@ -112,14 +158,32 @@ def after_call(_context: Any, case: Any, response: Any) -> None:
         decided = response.json()
         if decided["capsule"] == "router" and decided["decisionId"] is not None:
             _ids.append(decided["decisionId"])
+    elif name == "invoke":
+        called = response.json()
+        if called["recorded"]:
+            _calls.append(called["invocationId"])
     elif case.method.upper() == "DELETE":
-        path = ROUTER
+        path, tenant = ROUTER, "/tenants/default"
         if case.meta.phase.name == TestPhase.STATEFUL:
-            path = ROUTER.replace("/tenants/default", f"/tenants/fuzzed-{next(_numbers)}")
+            tenant = f"/tenants/fuzzed-{next(_numbers)}"
+            path = ROUTER.replace("/tenants/default", tenant)
         _call("POST", f"{path}/install", SPEC)
+        install_tools(tenant)
         _ids.clear()
         for _ in range(3):
             _ids.append(_call("POST", f"{path}/decide", json.dumps({"input": INPUT}).encode())["decisionId"])
+
+
+def install_tools(tenant: str = "/tenants/default") -> None:
+    """Brings the tools, and has one called."""
+    for place in (ECHO, ALLOWED):
+        path = place.replace("/tenants/default", tenant)
+        _call("POST", f"{path}/install", compensable(path.rpartition("/")[2]))
+    echo = ECHO.replace("/tenants/default", tenant)
+    _call("PUT", f"{echo}/policy", DETERMINISTIC)
+    _calls.clear()
+    for _ in range(3):
+        _calls.append(_call("POST", f"{echo}/invoke", b'{"record": true}')["invocationId"])
 
 
 #: Of 400, what a well-formed request may be answered.
@@ -138,6 +202,10 @@ _RULES: Final = {
     "putLearning": {"unknown-option", "unknown-strategy", "invalid-field"},
     "patchLearning": {"unknown-option", "unknown-strategy", "invalid-field"},
     "createJob": {"invalid-field"},
+    "invoke": {"invalid-field"},
+    "compensate": {"invalid-field"},
+    "replayInvocation": {"invalid-field"},
+    "putPolicy": {"invalid-policy"},
 }
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.server.fuzzing import URL
+from tests.server.fuzzing import ALLOWED, URL
+from tests.server.hostile.attack import ECHO
 from tests.server.serving import KEY, Served
+from tests.server.tools import DETERMINISTIC, compensable
 
 from capsa.server._routes import ROUTES
 
@@ -62,6 +64,9 @@ class Run:
         self._folder = folder
         self._served = Served(folder / "store")
         self._served.install()
+        for place in (ECHO, ALLOWED):
+            self._served.install(compensable(place.rpartition("/")[2]), place)
+        assert self._served.call("PUT", f"{ECHO}/policy", DETERMINISTIC).status == 200
         environment = os.environ | {
             URL: self._served.url,
             "CAPSA_FUZZ_KEY": KEY,

@@ -9,6 +9,7 @@ use std::fmt;
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
 use capsa_core::definition::{Definition, Problem, SECTION};
+use capsa_core::nesting::{MAX_NESTING, nests_too_deep};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::TypesRef;
 use wasmparser::{Parser, Payload, Validator};
@@ -156,6 +157,9 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspected, InspectError> {
     if kind == Source::Yaml {
         return Err(InspectError::NotWasm { size_bytes: bytes.len() });
     }
+    if nests_too_deep(bytes) {
+        return Err(InspectError::Malformed { reason: format!("components nest in it deeper than {MAX_NESTING}") });
+    }
     let malformed = |e: wasmparser::BinaryReaderError| InspectError::Malformed { reason: e.to_string() };
     let types = Validator::new().validate_all(bytes).map_err(malformed)?;
     let (imports, exports) = names(bytes, types.as_ref()).map_err(malformed)?;
@@ -207,7 +211,7 @@ fn check_component(component: &[u8]) -> Result<(), EmbedError> {
     if kind != Source::Component {
         return Err(EmbedError::NotAComponent { kind });
     }
-    Validator::new().validate_all(component).map_err(|e| InspectError::Malformed { reason: e.to_string() })?;
+    inspect(component)?;
     Ok(())
 }
 

@@ -15,6 +15,7 @@ pub mod kv;
 pub mod learned;
 pub mod learners;
 pub mod named;
+pub mod nesting;
 pub mod outcome;
 pub mod posterior;
 pub mod program;

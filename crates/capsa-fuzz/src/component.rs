@@ -24,11 +24,8 @@ pub(crate) fn run(data: &[u8]) {
             key: "k".to_owned(),
             propensity: Some(0.5),
         }];
-        let faults = [
-            component.frame(&input).err(),
-            component.frame(&[]).err(),
-            component.reward(&input[1..2], &made).err(),
-        ];
+        let faults =
+            [component.frame(&input).err(), component.frame(&[]).err(), component.reward(&input[1..2], &made).err()];
         for failed in faults.into_iter().flatten() {
             assert!(!matches!(failed.error, CallError::Host { .. } | CallError::Busy { .. }), "{failed}");
         }

@@ -45,7 +45,8 @@ pub(crate) fn check_rules(method: &str, destination: &Destination) {
     let passed = LOOSE.check(method, destination);
     let Host::Address(address) = destination.host() else { return };
     if special(*address).is_some() {
-        let named = ["10.0.0.5:8080", "[fd00::1]:443"].contains(&format!("{}:{}", destination.host(), destination.port()).as_str());
+        let named = ["10.0.0.5:8080", "[fd00::1]:443"]
+            .contains(&format!("{}:{}", destination.host(), destination.port()).as_str());
         assert_eq!(passed.is_ok(), named, "{destination}");
         assert!(passed.is_err() || passed.is_ok_and(|found| found.private), "{destination}");
     }

@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use capsa_vm::{
-    Call, CallError, Circumstances, Given, Grants, Host, HostSettings, Invocation, Outcome, ToolComponent,
-};
+use capsa_vm::{Call, CallError, Circumstances, Given, Grants, Host, HostSettings, Invocation, Outcome, ToolComponent};
 
 use crate::mutate::{Chooser, mutated};
 use crate::smith;
@@ -82,7 +80,8 @@ pub(crate) fn run(data: &[u8]) {
         call_both(&component, input);
     }
     // Then with bytes of it changed, at places that follow from the data too.
-    let mut chooser = Chooser::new(data.iter().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))));
+    let mut chooser =
+        Chooser::new(data.iter().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))));
     for _ in 0..4 {
         if let Ok(component) = host().load_tool(&mutated(&bytes, data, &mut chooser)) {
             call_both(&component, "0");

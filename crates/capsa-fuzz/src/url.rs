@@ -51,7 +51,9 @@ fn check_host(text: &str, destination: &Destination) {
     for text in [text, destination.as_str()] {
         let url = ::url::Url::parse(text).expect("it was parsed");
         match (url.host().expect("it has a host"), destination.host()) {
-            (::url::Host::Domain(theirs), Host::Name(ours)) => assert_eq!(theirs.strip_suffix('.').unwrap_or(theirs), ours),
+            (::url::Host::Domain(theirs), Host::Name(ours)) => {
+                assert_eq!(theirs.strip_suffix('.').unwrap_or(theirs), ours)
+            }
             (::url::Host::Ipv4(theirs), Host::Address(ours)) => assert_eq!(IpAddr::V4(theirs), *ours),
             (::url::Host::Ipv6(theirs), Host::Address(ours)) => assert_eq!(theirs.to_canonical(), *ours),
             (theirs, ours) => panic!("{theirs:?} is {ours:?}"),

@@ -35,7 +35,6 @@ fn replay(name: &str) {
     }
 }
 
-
 #[test]
 fn components() {
     replay("component");

@@ -43,6 +43,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<tools::Invocation>()?;
     module.add_class::<tools::KeyValues>()?;
     module.add_class::<tools::Files>()?;
+    module.add_class::<tools::RunningCalls>()?;
     module.add_class::<capsule::Capsule>()?;
     module.add_class::<decision::Decision>()?;
     module.add_class::<post::Post>()?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use capsa_core::cbor;
@@ -111,6 +112,18 @@ impl Keeper for Recorded {
     }
 }
 
+/// How many calls of one capsule run.
+#[pyclass(module = "capsa._native", frozen)]
+pub struct RunningCalls(Arc<AtomicU32>);
+
+#[pymethods]
+impl RunningCalls {
+    #[new]
+    fn new() -> RunningCalls {
+        RunningCalls(Arc::default())
+    }
+}
+
 /// The directory of one capsule.
 #[pyclass(module = "capsa._native", frozen)]
 pub struct Files(Arc<capsa_vm::Files>);
@@ -144,7 +157,7 @@ impl ToolComponent {
         self.0.compensates()
     }
 
-    #[pyo3(signature = (grants, *, kv=None, change=None, files=None, secrets=None, detached=false))]
+    #[pyo3(signature = (grants, *, kv=None, change=None, files=None, secrets=None, detached=false, running=None))]
     #[expect(clippy::too_many_arguments, reason = "they are named in Python")]
     fn bind(
         &self,
@@ -155,6 +168,7 @@ impl ToolComponent {
         files: Option<PyRef<'_, Files>>,
         secrets: Option<HashMap<String, String>>,
         detached: bool,
+        running: Option<PyRef<'_, RunningCalls>>,
     ) -> Result<Tool, Raised> {
         let grants: Grants =
             serde_json::from_str(grants).map_err(|error| PyValueError::new_err(format!("grants: {error}")))?;
@@ -164,7 +178,8 @@ impl ToolComponent {
             _ => return Err(PyTypeError::new_err("kv and change belong together").into()),
         };
         let files = files.map(|files| Arc::clone(&files.0));
-        let given = Given { keeper, files, secrets: secrets.unwrap_or_default(), detached };
+        let running = running.map(|running| Arc::clone(&running.0)).unwrap_or_default();
+        let given = Given { keeper, files, secrets: secrets.unwrap_or_default(), detached, running };
         // The other engine may have to compile it.
         Ok(Tool(py.detach(|| self.0.bind(grants, given))?))
     }

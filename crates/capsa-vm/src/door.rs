@@ -62,7 +62,7 @@ pub(crate) struct Door {
     /// When the call has to be over.
     pub(crate) until: Instant,
     cpu_at_start: Duration,
-    /// When it last got its turn, in processor time.
+    /// When it last got its turn, in processor time since the start.
     pub(crate) turn_began: Duration,
     /// Nanoseconds since 1970 when it started.
     started_ns: u64,
@@ -94,7 +94,7 @@ impl Door {
             started,
             until,
             cpu_at_start,
-            turn_began: cpu_at_start,
+            turn_began: Duration::ZERO,
             started_ns,
             host_calls: 0,
             egress_requests: 0,

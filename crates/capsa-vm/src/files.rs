@@ -6,6 +6,7 @@
 //! * a file is written whole or not at all;
 //! * what is written stays within the quota.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,8 @@ const WRITING: &str = ".capsa-writing-";
 pub struct Files {
     dir: Dir,
     used: Mutex<Used>,
+    /// Tells the names of what is being written from those of any other that has the directory open.
+    own: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +62,8 @@ impl Files {
         let dir = Dir::open_ambient_dir(path, ambient_authority())?;
         let mut used = Used::default();
         count(&dir, &mut used, 0)?;
-        Ok(Files { dir, used: Mutex::new(used) })
+        let own = RandomState::new().hash_one(std::process::id());
+        Ok(Files { dir, used: Mutex::new(used), own })
     }
 
     pub(crate) fn read(&self, path: &str, most: u64) -> Result<Vec<u8>, HostError> {
@@ -100,7 +104,7 @@ impl Files {
         }
         used.written += 1;
         let writing = if parent.is_empty() { String::new() } else { format!("{parent}/") }
-            + &format!("{WRITING}{}-{}", std::process::id(), used.written);
+            + &format!("{WRITING}{:016x}-{}", self.own, used.written);
         self.write_new(&writing, content).and_then(|()| self.dir.rename(&writing, &self.dir, path)).map_err(
             |error| {
                 // Nothing of it stays; that it cannot be removed is for the next start to see.

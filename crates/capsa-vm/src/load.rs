@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use capsa_core::nesting::{MAX_NESTING, nests_too_deep};
 use wasmtime::Engine;
 use wasmtime::component::Component as Compiled;
 
@@ -137,6 +138,9 @@ impl Shared {
         bytes: &[u8],
     ) -> Result<(String, Compiled, Origin), LoadError> {
         check_header(bytes, self.limits.component_bytes)?;
+        if nests_too_deep(bytes) {
+            return Err(LoadError::TooDemanding { reason: format!("components nest in it deeper than {MAX_NESTING}") });
+        }
         let digest = digest::of(bytes);
         let (compiled, origin) = compile_or_take(engine, cache, &digest, bytes)?;
         Ok((digest, compiled, origin))

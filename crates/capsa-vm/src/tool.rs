@@ -84,6 +84,8 @@ pub struct Given {
     pub secrets: HashMap<String, String>,
     /// Whether there is nothing outside: only replays can be called then.
     pub detached: bool,
+    /// How many of its calls run, however it is bound.
+    pub running: Arc<AtomicU32>,
 }
 
 /// Grants, and what stands behind them.
@@ -137,7 +139,7 @@ pub struct Tool {
     pre: InstancePre<CallState>,
     exports: ToolExports,
     kind: EngineKind,
-    running: AtomicU32,
+    running: Arc<AtomicU32>,
 }
 
 /// Which function, with what.
@@ -303,9 +305,9 @@ impl ToolComponent {
         };
         let pre = link(engine, &loaded.imports).and_then(|linker| linker.instantiate_pre(&compiled)).map_err(host)?;
         let kind = grants.engine;
-        let Given { keeper, files, secrets, detached } = given;
+        let Given { keeper, files, secrets, detached, running } = given;
         let bound = Arc::new(Bound { grants, keeper, files, secrets, guard: Arc::clone(shared.guard()), detached });
-        Ok(Tool { component: self.clone(), bound, pre, exports, kind, running: AtomicU32::new(0) })
+        Ok(Tool { component: self.clone(), bound, pre, exports, kind, running })
     }
 }
 

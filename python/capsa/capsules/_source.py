@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from capsa import _native
+from capsa.capsules._signing import Signature, read_signature
 from capsa.capsules._tool import ToolDefinition, read_tool_definition
 from capsa.errors import InvalidCapsule
 from capsa.policies import check_effect
@@ -19,7 +21,7 @@ _WASM_MAGIC: Final = b"\0asm"
 MAX_SOURCE_BYTES: Final = 64 * 1024 * 1024
 
 
-class CapsuleSource(msgspec.Struct, frozen=True):
+class CapsuleSource(msgspec.Struct, frozen=True, dict=True):
     """A component with what it declares.
 
     Attributes:
@@ -28,6 +30,7 @@ class CapsuleSource(msgspec.Struct, frozen=True):
         digest: ``b2:`` and the BLAKE2b-256 digest of the component.
         definition: The definition with every default written down, as JSON.
         tool: The same of a tool, read; ``None`` of a decision capsule.
+        spec: The YAML that the component was compiled from here; ``None`` where it came as a component.
     """
 
     name: str
@@ -35,6 +38,21 @@ class CapsuleSource(msgspec.Struct, frozen=True):
     digest: str
     definition: str
     tool: ToolDefinition | None = None
+    spec: bytes | None = None
+
+    @property
+    def kind(self) -> str:
+        """``decision`` or ``tool``."""
+        return "decision" if self.tool is None else "tool"
+
+    @cached_property
+    def signature(self) -> Signature | None:
+        """Its signature, read once: that hashes all of it. Whether it holds is for `signer` to say.
+
+        Raises:
+            InvalidCapsule: It is not one that signing this capsule writes.
+        """
+        return read_signature(self.component, self.name, self.kind)
 
 
 def read_source(source: str | Path | bytes) -> CapsuleSource:
@@ -56,7 +74,8 @@ def read_source(source: str | Path | bytes) -> CapsuleSource:
         data = _read_file(source)
     else:
         data = _checked_bytes(source)
-    component = data if data.startswith(_WASM_MAGIC) else _compile(data)
+    spec = None if data.startswith(_WASM_MAGIC) else data
+    component = data if spec is None else _compile(spec)
     facts = _native.inspect_component(component)
     if facts["kind"] != "a component":
         raise InvalidCapsule(f"this is {facts['kind']}, not a component", remedy="wrap it as a component")
@@ -65,7 +84,8 @@ def read_source(source: str | Path | bytes) -> CapsuleSource:
     if facts["declares"] == "tool":
         return _tool(component, facts["digest"], facts["definition"], facts["imports"])
     definition = _native.filled_definition(facts["definition"])
-    return CapsuleSource(json.loads(definition)["name"], component, facts["digest"], definition)
+    name = json.loads(definition)["name"]
+    return CapsuleSource(name, component, facts["digest"], definition, spec=spec)
 
 
 def _tool(component: bytes, digest: str, written: str, imports: list[str]) -> CapsuleSource:

@@ -84,7 +84,7 @@ def _author(chosen: argparse.Namespace) -> Answer:
         "name": source.name,
         "digest": source.digest,
         "sizeBytes": facts["size_bytes"],
-        "imports": facts["imports"],
+        "imports": facts["imports"] if source.tool is None else _interfaces(facts["imports"]),
         "definition": definition,
         "written": written,
     }
@@ -108,10 +108,10 @@ def _wrap(chosen: argparse.Namespace) -> Answer:
         "world": chosen.world,
         "digest": facts["digest"],
         "sizeBytes": facts["size_bytes"],
-        "imports": facts["imports"],
+        "imports": _interfaces(facts["imports"]),
         "written": [str(chosen.out)],
     }
-    line = f"{chosen.world}: {facts['size_bytes']} bytes, imports {', '.join(facts['imports']) or 'nothing'}"
+    line = f"{chosen.world}: {values['sizeBytes']} bytes, imports {', '.join(values['imports']) or 'nothing'}"
     return Answer(values, [line, f"wrote {chosen.out}"])
 
 
@@ -129,7 +129,7 @@ def _embed(chosen: argparse.Namespace) -> Answer:
         "name": source.name,
         "digest": source.digest,
         "sizeBytes": len(source.component),
-        "imports": _native.inspect_component(source.component)["imports"],
+        "imports": _interfaces(_native.inspect_component(source.component)["imports"]),
         "definition": json.loads(source.definition),
         "written": [str(chosen.out)],
     }
@@ -144,6 +144,11 @@ def _tool_lines(tool: ToolDefinition, values: dict[str, Any]) -> Iterator[str]:
     yield f"  wants: {', '.join(values['definition']['wants']) or 'nothing but log'}"
     for file in values["written"]:
         yield f"wrote {file}"
+
+
+def _interfaces(imports: list[str]) -> list[str]:
+    """What a component imports, as a definition and a policy name it: ``kv`` for ``capsa:capsule/kv@0.1.0``."""
+    return [name.partition("/")[2].partition("@")[0] or name for name in imports]
 
 
 def _limited(file: Path) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from capsa.cli._arguments import add_capsule, add_page, add_store, add_tenant, json_value
 from capsa.cli._history import counted_page
 from capsa.cli._output import Answer, counted, short_time, table
-from capsa.cli._store import open_existing, opened_capsule
+from capsa.cli._store import check_store, open_existing, opened_capsule
 from capsa.cli._usage import Commands, add_command
 from capsa.errors import InvalidField
 from capsa.wire import invocation_page, invoked_json
@@ -114,7 +114,7 @@ def _invoked_lines(invoked: Invoked) -> Iterator[str]:
     if used.fuel is not None:
         told.append(f"fuel {used.fuel:,}")
     if used.host_calls:
-        told.append(counted(used.host_calls, "call of the host"))
+        told.append(counted(used.host_calls, "host call"))
     if used.egress_requests:
         told.append(counted(used.egress_requests, "request"))
     yield f"{invoked.id}  {', '.join(told)}{', recorded' if invoked.recorded else ''}"
@@ -148,6 +148,8 @@ def _came_to(row: Mapping[str, Any]) -> str:
 
 
 def _set_secret(chosen: argparse.Namespace) -> Answer:
+    # Before anybody is asked to type it.
+    check_store(chosen.store)
     value = _secret(chosen.source, chosen.name)
     with open_existing(chosen.store) as store:
         was = store.tenant(chosen.tenant).set_secret(chosen.name, value)

@@ -16,6 +16,7 @@ from capsa.decisions._history import (
     Story,
 )
 from capsa.decisions._jobs import Job, JobInfo, Tenant, TenantInfo
+from capsa.decisions._letting_in import Settings
 from capsa.decisions._report import Report
 from capsa.decisions._store import Store, open_store
 from capsa.decisions._upkeep import Upkeep
@@ -41,6 +42,7 @@ __all__ = [
     "RebuiltCapsule",
     "Replay",
     "Report",
+    "Settings",
     "Store",
     "Story",
     "StrategyFeedback",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from capsa.decisions._answers import ContextMemory, Feedback, credited, told_aga
 from capsa.decisions._arguments import MAX_PAGE, as_dict, check_text, is_page, plain_collection
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, Recorded, Repeated, _Unset
 from capsa.decisions._fold import CapsuleState
+from capsa.decisions._guest_log import write_log
 from capsa.decisions._ids import subject_hash, unknown_decision
 from capsa.decisions._invoking import Invoking
 from capsa.decisions._ledger import GRACE_MS
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from capsa._native import Decision
     from capsa.decisions._report import Report
     from capsa.decisions._store import Store
-
-_log = logging.getLogger("capsa.capsule")
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 
 class Capsule(Invoking):
@@ -59,7 +56,7 @@ class Capsule(Invoking):
         """The host's number of the installed version, from 1."""
         self._store._check_usable()
         tool = self._store._fold.tools.get(self._place)
-        return self._state().native.version if tool is None else tool.version
+        return self._state().native.version if tool is None else tool.in_force.version
 
     @property
     def kind(self) -> str:
@@ -468,11 +465,7 @@ class Capsule(Invoking):
         return self._store._state(self._place)
 
     def _write_log(self, lines: list[tuple[str, str]]) -> None:
-        for level, message in lines:
-            # A guest wrote it: escaped, so that it cannot forge other lines.
-            _log.log(
-                _LEVELS[level], "%s: %s", "/".join(self._place), message.encode("unicode_escape").decode()
-            )
+        write_log(self._place, lines)
 
     def decisions(self, after: int = 0, limit: int = 100) -> list[_history.DecisionRecord]:
         """What was decided, in the order of the journal. What was erased is not in it.

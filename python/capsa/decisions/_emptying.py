@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import cbor2
 import msgspec
 
-from capsa.decisions import _snapshots
+from capsa.decisions import _snapshots, _tools
 from capsa.decisions._ledger import event_at
 from capsa.errors import HostFault
 
@@ -56,6 +56,9 @@ def empty(store: Store, tenant: str, path: str, principal: str | None = None) ->
         HostFault: The state of the tenant is too large to be sealed, without which it could not be folded again.
     """
     before = store._fold.tenants[tenant].erasing[path]
+    # What is still there is of a tool whose logs were purged, or of the next one of the name.
+    job, _, name = path.partition("/")
+    _tools.remove_files(store, (tenant, job, name))
     # The state cannot be folded from what came before any more: an epoch begins.
     if _snapshots.seal(store, tenant, "erasure", epoch=1) is None:
         raise HostFault(f"the state of {tenant} is too large for a snapshot", remedy="lower max_contexts")
@@ -76,7 +79,6 @@ def empty(store: Store, tenant: str, path: str, principal: str | None = None) ->
     reason = "logs" if begun is not None and begun.type == "erased" else "deleted"
     said = {"reason": reason, "done": True, "decisions": decisions, "events": events}
     with store._lock:
-        job, _, name = path.partition("/")
         payload = cbor2.dumps(said, canonical=True)
         event = store._append((tenant, job, name), "erased", store._now_ms(), payload, principal=principal)
         store._fold.apply(event)

@@ -181,11 +181,12 @@ def purge(store: Store, tenant: str) -> Purged:
             store._ledger.forget(tenant)
             store._unsealed_since.pop(tenant, None)
         store._durable()
+        # Before the cut: while that is not done, the next upkeep goes on with all of it.
+        store._vault.forget(tenant)
+        _tools.remove_files(store, (tenant, "", ""))
         removed = store._journal.cut(tenant, event.sequence)
         _upkeep.drop_blobs(store)
         store._retries.forget(lambda place, _: place[0] == tenant)
-        store._vault.forget(tenant)
-        _tools.remove_files(store, (tenant, "", ""))
     return Purged(tenant=tenant, events=removed, capsules=len(places))
 
 
@@ -215,7 +216,6 @@ def delete(store: Store, place: Place) -> Deleted:
         event = event_at(store._journal, tenant, begun)
         emptied = _emptying.empty(store, tenant, path)
         _upkeep.drop_blobs(store)
-        _tools.remove_files(store, place)
         store._retries.forget(lambda other, _: other == place or (*other[:2], "") == place)
     return Deleted(
         tenant=tenant,

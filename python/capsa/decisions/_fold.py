@@ -13,6 +13,7 @@ import msgspec
 
 from capsa._native import Capsule as NativeCapsule
 from capsa._native import Component, Decision, Keyring, ToolComponent
+from capsa.decisions._letting_in import Settings, read_changed
 from capsa.errors import JournalMismatch, UnknownBlob
 from capsa.journal import Event
 from capsa.tools import ToolState
@@ -114,11 +115,13 @@ class TenantState(msgspec.Struct, kw_only=True):
         jobs: Its jobs by name.
         erasing: By path: the sequence before which the content of its decisions and feedback is to go, until it is
             recorded that it did.
+        settings: What may be installed; snapshots of before there were any have the defaults.
     """
 
     created_ms: int
     jobs: dict[str, JobState] = {}
     erasing: dict[str, int] = {}
+    settings: Settings = Settings()
 
 
 class TenantSnapshot(msgspec.Struct, kw_only=True):
@@ -191,8 +194,8 @@ class Fold:
         match event.type:
             case "decided" | "outcome_received" | "horizon_passed":
                 self._capsule(place, event).native.apply(event)
-            case "created":
-                self._created(place, event)
+            case "created" | "settings_changed":
+                self._of_tenant(place, event)
             case "deleted":
                 self._deleted(place, event)
             case "erased":
@@ -239,9 +242,11 @@ class Fold:
         """The tenant of an event, which makes it where it was not there."""
         return self.tenants.setdefault(event.stream, TenantState(created_ms=event.time_ms))
 
-    def _created(self, place: Place, event: Event) -> None:
+    def _of_tenant(self, place: Place, event: Event) -> None:
         tenant, (_, job, _) = self._tenant(event), place
-        if job:
+        if event.type == "settings_changed":
+            tenant.settings = read_changed(event)
+        elif job:
             said = cbor2.loads(event.payload)
             tenant.jobs[job] = JobState(
                 created_ms=event.time_ms,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cbor2
 import msgspec
 
-from capsa.decisions import _erasure, _tools
+from capsa.decisions import _erasure, _letting_in, _tools
 from capsa.decisions._capsule import Capsule
 from capsa.decisions._learning import timestamp
 from capsa.errors import (
@@ -169,9 +169,39 @@ class Tenant:
             UnknownTenant: There is no such tenant.
             HostFault: They cannot be read.
         """
-        self._store._check_usable()
-        self._store._check_tenant(self.name)
+        _tools.check_used(self._store, self.name)
         return sorted(self._store._vault.values(self.name))
+
+    def settings(self) -> _letting_in.Settings:
+        """What may be installed in the tenant.
+
+        Raises:
+            UnknownTenant: It was never used, or purged; then everything may be.
+        """
+        self._store._check_usable()
+        with self._store._lock:
+            if self.name not in self._store._fold.tenants:
+                raise missing(self._store._fold, (self.name, "", ""))
+            return _letting_in.settings_of(self._store._fold, self.name)
+
+    def change_settings(
+        self, *, install_allow: str | None = None, trust: Sequence[str] = (), distrust: Sequence[str] = ()
+    ) -> _letting_in.Settings:
+        """Changes what may be installed in the tenant, from the next install on; makes the tenant where it is missing.
+
+        What is installed already stays and goes on, and the very same bytes may be installed again.
+
+        Args:
+            install_allow: ``spec_only``: YAML, which is compiled here; ``signed``: that, and components that a trusted key
+                has signed; ``any``: everything, as in a tenant where nobody has said anything. Left out: as it was.
+            trust: Public keys whose signatures are believed from now on: each in PEM, or 64 hexadecimal digits.
+            distrust: Keys that are not any more; their ids do, too.
+
+        Raises:
+            InvalidField: Something does not hold, a key to distrust is not trusted, or there would be more than 64;
+                nothing has changed.
+        """
+        return _letting_in.change(self._store, self.name, install_allow, trust, distrust)
 
     def purge(self) -> _erasure.Purged:
         """Removes the tenant; see `Store.purge`."""
@@ -198,6 +228,7 @@ class Job:
             InvalidSpec: The YAML does not hold.
             InvalidCapsule: The component cannot be run or does not say what it is.
             InstallConflict: It would make what was learned mean something else.
+            InstallRefused: The tenant does not let it in; see `Tenant.change_settings`.
             OSError: The file cannot be read.
         """
         capsule, _ = self._store._install(self.tenant, self.name, source)
@@ -211,7 +242,7 @@ class Job:
     def plan(self, source: str | Path | bytes) -> InstallResult:
         """What `install` would do, without doing it."""
         self._store._check_usable()
-        read, _ = self._store._read(source)
+        read, _ = self._store._read(self.tenant, self.name, source)
         return self._store._plan((self.tenant, self.name, read.name), read)
 
     def info(self) -> JobInfo:
@@ -291,14 +322,19 @@ def create(store: Store, tenant: str, job: str, now_ms: int, said: Mapping[str, 
         now_ms: When.
         said: What the event of a new job says of it: ``description`` and ``metadata``, where given.
     """
-    if tenant not in store._journal.streams():
-        payload = cbor2.dumps({"kind": "tenant", "name": tenant}, canonical=True)
-        store._record((tenant, "", ""), "created", now_ms, payload)
+    create_tenant(store, tenant, now_ms)
     found = store._fold.tenants.get(tenant)
     if found is None or job not in found.jobs:
         # After a purge it makes the tenant, too.
         payload = cbor2.dumps({"kind": "job", "name": job} | dict(said), canonical=True)
         store._record((tenant, job, ""), "created", now_ms, payload)
+
+
+def create_tenant(store: Store, tenant: str, now_ms: int) -> None:
+    """Makes a tenant that was never there. The store's lock is held."""
+    if tenant not in store._journal.streams():
+        payload = cbor2.dumps({"kind": "tenant", "name": tenant}, canonical=True)
+        store._record((tenant, "", ""), "created", now_ms, payload)
 
 
 def missing(fold: Fold, place: Place) -> NotFound:

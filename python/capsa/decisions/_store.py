@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from capsa import _native
 from capsa.capsules import CapsuleSource, read_source
-from capsa.decisions import _erasure, _history, _jobs, _learning, _migrate, _snapshots, _tools, _upkeep
+from capsa.decisions import (
+    _erasure,
+    _history,
+    _jobs,
+    _learning,
+    _letting_in,
+    _migrate,
+    _snapshots,
+    _tools,
+    _upkeep,
+)
 from capsa.decisions._answers import InstallResult
 from capsa.decisions._capsule import Capsule
 from capsa.decisions._components import NO_EGRESS, Components, Egress, forget_hosts, host_for
@@ -277,6 +287,8 @@ class Store:
             self._thread.end()
         with self._upkeeping, self._lock:
             already, self._closed = self._closed, True
+            # Native code holds what they are bound to.
+            self._tool_calls.clear()
             if self.persistent and not already:
                 try:
                     _upkeep.seal_before_closing(self)
@@ -385,10 +397,11 @@ class Store:
         return _jobs.missing(self._fold, place)
 
     def _read(
-        self, source: str | Path | bytes
+        self, tenant: str, job: str, source: str | Path | bytes
     ) -> tuple[CapsuleSource, _native.Component | _native.ToolComponent]:
-        """Reads and compiles a capsule. That may take seconds: never under the lock that decisions need."""
+        """Reads and compiles a capsule that is let in. That may take seconds: never under the lock that decisions need."""
         read = read_source(source)
+        _letting_in.check(self._fold, (tenant, job, read.name), read)
         return read, self._components.compiled(read)
 
     def _plan(self, place: tuple[str, str, str], source: CapsuleSource) -> InstallResult:
@@ -415,19 +428,24 @@ class Store:
 
     def _install(self, tenant: str, job: str, source: str | Path | bytes) -> tuple[Capsule, InstallResult]:
         self._check_usable()
-        read, component = self._read(source)
+        read, component = self._read(tenant, job, source)
         place = (tenant, job, read.name)
         if not self._plan(place, read).unchanged:
             # Before the event that names it; should the install be refused below, it is there for nothing. Again
             # below, should it have been dropped meanwhile.
             self._journal.put_blob(read.digest, read.component)
         with self._blobs, self._lock:
+            # Again: what is let in may have been changed meanwhile.
+            _letting_in.check(self._fold, place, read)
             plan = self._plan(place, read)
             if not plan.unchanged:
                 self._journal.put_blob(read.digest, read.component, wait=False)
                 self._components.hold(read.digest, component)
                 now_ms = self._now_ms()
                 _jobs.create(self, tenant, job, now_ms, {})
+                if read.tool is not None and place not in self._fold.tools:
+                    # Of an earlier one of the name, whose removal was ended in between.
+                    _tools.remove_files(self, place)
                 payload = _native.encode_installed(
                     read.name, plan.version, read.digest, len(read.component), read.definition
                 )

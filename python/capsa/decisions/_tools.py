@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ import cbor2
 import msgspec
 
 from capsa.decisions._answers import InstallResult
+from capsa.decisions._guest_log import write_log
 from capsa.decisions._history._views import CALLED, check_page
 from capsa.decisions._learning import timestamp, to_camel
 from capsa.decisions._ledger import event_at
@@ -22,6 +24,7 @@ from capsa.errors import (
     InstallConflict,
     InvalidField,
     StaleDocument,
+    StoreClosed,
     UnknownCapsule,
     UnknownInvocation,
     shown,
@@ -74,9 +77,17 @@ class StoreBooks:
     """What a store gives one of its tools."""
 
     def __init__(self, store: Store, place: Place, state: ToolState) -> None:
-        self._store = store
+        # Weakly: native code holds this, and would keep a store that nobody uses any more.
+        self._of = weakref.ref(store)
         self._place = place
         self._state = state
+
+    @property
+    def _store(self) -> Store:
+        store = self._of()
+        if store is None:
+            raise StoreClosed("the store is gone", remedy="open it again")
+        return store
 
     def now_ms(self) -> int:
         """See `Books.now_ms`."""
@@ -116,6 +127,10 @@ class StoreBooks:
                 payload = cbor2.dumps({"key": key, "value": value}, canonical=True)
                 store._record(self._place, "kv_changed", store._now_ms(), payload)
             return before is not None or expected is not None
+
+    def log(self, lines: list[tuple[str, str]]) -> None:
+        """See `Books.log`."""
+        write_log(self._place, lines)
 
     def durable(self) -> None:
         """See `Books.durable`."""
@@ -181,13 +196,13 @@ def plan(store: Store, place: Place, source: CapsuleSource) -> InstallResult:
             unchanged=False,
             changes=[f"{source.name} is new"],
         )
-    unchanged = source.digest == state.component.digest
+    unchanged = source.digest == state.in_force.component.digest
     changes: list[str] = []
     if not unchanged:
-        if source.tool.effect != state.definition.effect:
-            changes.append(f"effect is {source.tool.effect}, was {state.definition.effect}")
-        changes += diff(state.definition.wants, source.tool.wants).lines()
-    version = state.version if unchanged else state.version + 1
+        if source.tool.effect != state.in_force.definition.effect:
+            changes.append(f"effect is {source.tool.effect}, was {state.in_force.definition.effect}")
+        changes += diff(state.in_force.definition.wants, source.tool.wants).lines()
+    version = state.in_force.version if unchanged else state.in_force.version + 1
     return InstallResult(
         capsule=source.name, version=version, digest=source.digest, unchanged=unchanged, changes=changes
     )
@@ -211,11 +226,11 @@ def described(store: Store, place: Place) -> dict[str, Any]:
     """What is installed, as JSON spells it."""
     state = state_of(store, place)
     return {
-        "capsuleVersion": state.version,
-        "digest": state.component.digest,
-        "effect": to_camel(state.definition.effect),
-        "imports": state.component.imports,
-        "definition": json.loads(state.definition_json),
+        "capsuleVersion": state.in_force.version,
+        "digest": state.in_force.component.digest,
+        "effect": to_camel(state.in_force.definition.effect),
+        "imports": state.in_force.component.imports,
+        "definition": json.loads(state.in_force.definition_json),
     }
 
 
@@ -239,11 +254,11 @@ def policy(store: Store, place: Place) -> PolicyInForce:
     wanted = may.to_json()
     set_ = state.policy_set
     return PolicyInForce(
-        policy=state.policy.to_json(),
-        digest=state.policy.digest,
+        policy=state.in_force.policy.to_json(),
+        digest=state.in_force.policy.digest,
         effective=wanted,
         effective_digest=may.digest,
-        not_granted=[name for name in state.component.imports if not _is_granted(wanted, name)],
+        not_granted=[name for name in state.in_force.component.imports if not _is_granted(wanted, name)],
         by=None if set_ is None else set_["by"],
         at=None if set_ is None else timestamp(set_["at_ms"]),
     )
@@ -266,13 +281,13 @@ def set_policy(store: Store, place: Place, source: Any, if_digest: str | None) -
     new: Policy = source if isinstance(source, Policy) else load_policy(source)
     with store._lock:
         state = state_of(store, place)
-        if if_digest is not None and if_digest != state.policy.digest:
+        if if_digest is not None and if_digest != state.in_force.policy.digest:
             raise StaleDocument(
-                f"the policy of {place[2]} is {state.policy.digest} by now",
+                f"the policy of {place[2]} is {state.in_force.policy.digest} by now",
                 value=shown(if_digest),
                 remedy="read it again",
             )
-        if state.policy_set is None or new != state.policy:
+        if state.policy_set is None or new != state.in_force.policy:
             text = json.dumps(new.to_json(), sort_keys=True)
             payload = cbor2.dumps({"policy": text, "capsule": place[2]}, canonical=True)
             store._record(place, "policy_changed", store._now_ms(), payload)
@@ -287,10 +302,16 @@ def forget_bindings(store: Store, tenant: str) -> None:
             calls.forget()
 
 
+def check_used(store: Store, tenant: str) -> None:
+    """Raises UnknownTenant where there is none of this name, or none any more: secrets must not wait for the next."""
+    store._check_usable()
+    if tenant not in store._fold.tenants:
+        raise store._missing((tenant, "", ""))
+
+
 def set_secret(store: Store, tenant: str, name: str, value: str | None) -> bool:
     """Sets a secret, or removes it; whether there was one. The journal says who did, and never its value."""
-    store._check_usable()
-    store._check_tenant(tenant)
+    check_used(store, tenant)
     if value is None:
         was = store._vault.remove(tenant, name)
         if not was:

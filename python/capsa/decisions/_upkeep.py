@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from capsa.decisions import _emptying, _feedback, _snapshots
+from capsa.decisions import _emptying, _feedback, _snapshots, _tools
 from capsa.decisions._ledger import GRACE_MS
 from capsa.errors import CapsaError, NotFound, StoreClosed, StoreForked, StoreUnwritable
 
@@ -269,7 +269,7 @@ def drop_blobs(store: Store) -> None:
             present.add(state.native.component_digest)
         for tool in list(store._fold.tools.values()):
             keep.update(tool.versions)
-            present.add(tool.component.digest)
+            present.add(tool.in_force.component.digest)
         store._journal.drop_blobs(keep)
         store._components.keep(present)
 
@@ -308,6 +308,9 @@ def _finish_purges(store: Store) -> int:
     for tenant in journal.streams():
         purged = store._marks.last_purge(tenant)
         if journal.first(tenant) < purged:
+            if tenant not in store._fold.tenants:
+                store._vault.forget(tenant)
+                _tools.remove_files(store, (tenant, "", ""))
             removed += journal.cut(tenant, purged)
     return removed
 

@@ -30,6 +30,8 @@ EVENT_TYPES: Final = frozenset(
         "invoked",
         "breached",
         "secret_changed",
+        # Of a tenant: what may be installed.
+        "settings_changed",
     }
 )
 #: Before an event of these types a stream may be cut: what follows does not need what stood before.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-#: Larger bodies are read off the event loop.
+#: Larger bodies are dealt with off the event loop.
 _LARGE: Final = 64 * 1024
 _TAGS: Final = re.compile(r'\s*((W/)?"[^"]*"\s*(,\s*(W/)?"[^"]*"\s*)*)')
 
@@ -121,6 +121,10 @@ class Call:
         self._raw = body
         return body
 
+    async def is_large(self) -> bool:
+        """Whether the body is so large that what is done with it takes a while."""
+        return len(await self.raw()) > _LARGE
+
     async def value(self) -> Any:
         """The body as a value.
 
@@ -129,7 +133,7 @@ class Call:
         """
         body = await self.raw()
         try:
-            if len(body) <= _LARGE:
+            if not await self.is_large():
                 return decode(body, cbor=self.is_cbor)
             # So many values take a while.
             return await asyncio.to_thread(decode, body, cbor=self.is_cbor)

@@ -19,7 +19,6 @@ from capsa.wire import (
     FeedbackPost,
     context_page,
     decoded,
-    described_json,
     encode,
     feedback_json,
     installed_json,
@@ -62,7 +61,7 @@ def _install(job: Job, name: str, data: bytes, dry_run: bool) -> InstallResult:
 async def describe(call: Call) -> Answer:
     """What is installed."""
     call.query()
-    return Answer(described_json(call.capsule().sync))
+    return Answer(call.capsule().sync.describe())
 
 
 async def decide(call: Call) -> Answer:

@@ -53,6 +53,11 @@ _INPUT_VALUE: Final = {
 }
 #: What a type cannot say: which of its keys exclude each other.
 _RULES: Final[dict[str, dict[str, Any]]] = {
+    # All of it always stands in an answer, though Python has defaults for it.
+    **{
+        type_.__name__: {"required": list(map(to_camel, type_.__struct_fields__))}
+        for type_ in (Used, Explanation)
+    },
     "DecayChange": {"minProperties": 1, "maxProperties": 1},
     "HorizonChange": {"minProperties": 1, "not": {"required": ["after", "afterSeconds"]}},
     "SpecDecay": {"minProperties": 1, "maxProperties": 1},
@@ -67,9 +72,6 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
     },
     "LearningChange": {"not": {"required": ["rails", "safety"]}},
 }
-#: What always stands in an answer, though Python has a default for it.
-_ALWAYS: Final = (Used, Explanation)
-_RULES |= {type_.__name__: {"required": list(map(to_camel, type_.__struct_fields__))} for type_ in _ALWAYS}
 _SPEC: Final = {
     "name": "router",
     "options": ["cheap_fast", "balanced", "expensive_accurate"],

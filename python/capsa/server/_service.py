@@ -89,7 +89,7 @@ class Service:
         )
 
     async def close(self) -> None:
-        """Writes what is queued and closes the store.
+        """Writes what is queued and closes the store; the threads of its tools end with it.
 
         Raises:
             StoreUnwritable: Decisions that were answered could not be recorded.
@@ -97,8 +97,7 @@ class Service:
         store, self._store = self._store, None
         self._capsules.clear()
         if store is not None:
-            # The threads of its tools end with it.
-            await store.__aexit__(None, None, None)
+            await store.close()
 
     def capsule(self, tenant: str, job: str, name: str) -> AsyncCapsule:
         """The capsule at a place.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from capsa.decisions._tools import PolicyInForce
     from capsa.tools import Invoked
 
+#: Answers of tools that may be larger are written down off the event loop.
+_LARGE: Final = 4 * 1024 * 1024
 _METHODS: Final[tuple[str, ...]] = get_args(Method)
 
 
@@ -31,7 +33,8 @@ async def invoke(call: Call) -> Answer:
     capsule = call.capsule()
     await call.service.breathe()
     asked = await call.body(Invoke)
-    return _invoked(call, await capsule.invoke(asked.input, record=asked.record))
+    inline = not await call.is_large()
+    return await _invoked(call, await capsule.invoke(asked.input, record=asked.record, inline=inline))
 
 
 async def compensate(call: Call) -> Answer:
@@ -40,11 +43,15 @@ async def compensate(call: Call) -> Answer:
     capsule = call.capsule()
     await call.service.breathe()
     asked = await call.body(Compensate)
-    return _invoked(call, await capsule.compensate(asked.input, asked.output))
+    return await _invoked(call, await capsule.compensate(asked.input, asked.output))
 
 
-def _invoked(call: Call, invoked: Invoked) -> Answer:
-    return Answer(invoked_json(call.named["tenant"], call.named["job"], invoked))
+async def _invoked(call: Call, invoked: Invoked) -> Answer:
+    told = invoked_json(call.named["tenant"], call.named["job"], invoked)
+    # What was answered is no larger than the memory in which it lay.
+    if invoked.used.memory_bytes > _LARGE:
+        return await call.slowly(lambda: told)
+    return Answer(told)
 
 
 async def policy(call: Call) -> Answer:
@@ -67,8 +74,8 @@ async def put_policy(call: Call) -> Answer:
         if call.request.headers.get("If-Match") is not None:
             present = (await capsule.policy()).digest
             matches = call.if_match(present)
-            # What matches nothing is no digest.
-            if_digest = None if matches is None else present if matches else call.request.headers["If-Match"]
+            sent = call.request.headers["If-Match"].strip(' \t"')
+            if_digest = None if matches is None else present if matches else sent
         return _document(await capsule.set_policy(source, if_digest=if_digest))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -12,25 +12,26 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from capsa import _native
-from capsa._native import Files, Invocation, Tool, ToolComponent
-from capsa.errors import CapabilityDenied, CapsaError, CapsuleBadOutput, CapsuleFailure, HostFault, Overloaded
-from capsa.policies import Effective, effective
+from capsa._native import Files, Invocation, RunningCalls, Tool, ToolComponent
+from capsa.errors import (
+    CapabilityDenied,
+    CapsaError,
+    CapsuleBadOutput,
+    CapsuleFailure,
+    HostFault,
+    InvalidField,
+    Overloaded,
+)
+from capsa.policies import Effective
 from capsa.tools import _record
 from capsa.tools._answers import Denial, Invoked, LogLine, Replayed, Used
 from capsa.tools._inputs import json_text, read_output
 from capsa.tools._record import invocation_id
-from capsa.tools._state import ToolState
+from capsa.tools._state import InForce, ToolState
 
 #: Larger answers are read on another thread.
 _INLINE_BYTES: Final = 1024 * 1024
 
-_log = logging.getLogger("capsa.capsule")
-_LEVELS: Final = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-}
 #: What a call may have done outside is on disk before it is answered.
 _EFFECTFUL: Final = frozenset({"idempotent", "non_idempotent"})
 
@@ -57,6 +58,9 @@ class Books(Protocol):
     ) -> bool | None:
         """Changes what the tool keeps, and records that; see `ToolComponent.bind`."""
 
+    def log(self, lines: list[tuple[str, str]]) -> None:
+        """Writes what the tool logged: level and message of each line."""
+
     def durable(self) -> None:
         """Returns once everything recorded so far is on disk."""
 
@@ -71,14 +75,14 @@ class _Bound(msgspec.Struct, frozen=True):
     """A tool with what it may do.
 
     Attributes:
-        epoch: Of the state that it was made of.
+        of: What it was made of.
         tool: To call.
         effective: What it may do.
         text: The same as JSON.
         digest: Of the same.
     """
 
-    epoch: int
+    of: InForce
     tool: Tool
     effective: Effective
     text: str
@@ -100,8 +104,11 @@ class Calls:
         self._name = name
         self._state = state
         self._books = books
+        # Held while it is bound: there is one count of its files, and of its running calls.
+        self._lock = threading.Lock()
         self._bound: _Bound | None = None
         self._files: Files | None = None
+        self._running = RunningCalls()
         self._slow = False
 
     def forget(self) -> None:
@@ -111,13 +118,12 @@ class Calls:
     @property
     def inline(self) -> bool:
         """Whether a call may be made on a thread that has others to serve: it has no effects, and was never slow."""
-        state = self._state
-        limits = state.policy.limits
+        now = self._state.in_force
         return (
             not self._slow
-            and state.definition.effect == "pure"
-            and state.policy.engine == "fast"
-            and limits.output_bytes <= _INLINE_BYTES
+            and now.definition.effect == "pure"
+            and now.policy.engine == "fast"
+            and now.policy.limits.output_bytes <= _INLINE_BYTES
         )
 
     def call(
@@ -151,10 +157,11 @@ class Calls:
         done = None if function == "invoke" else json_text(output, "output")
         now_ms = self._books.now_ms()
         nonce = self._books.nonce(now_ms)
+        now = self._state.in_force
         try:
-            bound = self._ready(record)
+            bound = self._ready(now, record)
         except CapabilityDenied as denied:
-            self._write(nonce, function, sent, None, denied, "", None, None)
+            self._write(now, nonce, function, sent, None, denied, "", None, None)
             raise
         seed = os.urandom(32)
         made = bound.tool.call(
@@ -167,8 +174,7 @@ class Calls:
         if isinstance(error, Overloaded):
             # It never began.
             raise error
-        for level, message in made.log:
-            _log.log(_LEVELS[level], "%s: %s", self._name, message)
+        self._books.log(made.log)
         kept = None
         if made.recording is not None:
             kept = {
@@ -182,16 +188,16 @@ class Calls:
                 "output": made.output,
                 "policy": bound.text,
                 "answered": done,
-                "component": self._state.component.digest,
+                "component": now.component.digest,
             }
-        self._write(nonce, function, sent, made.output, error, bound.digest, made, kept, inline=inline)
+        self._write(now, nonce, function, sent, made.output, error, bound.digest, made, kept, inline=inline)
         if error is not None:
             raise error
         may = bound.effective
         return Invoked(
             id=invocation_id(nonce),
             capsule=self._name,
-            version=self._state.version,
+            version=now.version,
             effect=may.effect,
             engine=may.engine,
             policy_digest=bound.digest,
@@ -204,6 +210,7 @@ class Calls:
 
     def _write(
         self,
+        now: InForce,
         nonce: bytes,
         function: str,
         sent: str,
@@ -221,7 +228,7 @@ class Calls:
         payload = _record.encode(
             nonce,
             function,
-            self._state.version,
+            now.version,
             policy_digest,
             _native.digest(sent.encode()),
             None if output is None else _native.digest(output.encode()),
@@ -233,42 +240,47 @@ class Calls:
         )
         breached = bool(denied) or isinstance(error, CapsuleFailure | CapabilityDenied)
         self._books.record("breached" if breached else "invoked", nonce, payload)
-        if not inline and (self._state.definition.effect in _EFFECTFUL or breached or recording is not None):
+        if not inline and (now.definition.effect in _EFFECTFUL or breached or recording is not None):
             self._books.durable()
 
-    def _ready(self, record: bool) -> _Bound:
+    def _ready(self, now: InForce, record: bool) -> _Bound:
         """The tool, bound to what it may do now."""
-        bound, epoch = self._bound, self._state.epoch
-        if bound is None or bound.epoch != epoch:
-            may = self.effective()
-            bound = self._bound = self._bind(epoch, self._state.component, may)
+        bound = self._bound
+        if bound is None or bound.of is not now:
+            with self._lock:
+                bound = self._bound
+                if bound is None or bound.of is not now:
+                    bound = self._bound = self._bind(now)
         if record and bound.effective.engine != "deterministic":
-            raise CapabilityDenied(
+            raise InvalidField(
                 "only calls in the deterministic engine can be recorded",
-                remedy='write engine = "deterministic" in the capsule\'s policy',
+                pointer="/record",
+                value="true",
+                remedy='write engine = "deterministic" in the capsule\'s policy, or leave record out',
             )
         return bound
 
     def effective(self) -> Effective:
         """What the tool may do now."""
-        definition = self._state.definition
-        return effective(definition.wants, self._state.policy, definition.effect)
+        return self._state.in_force.effective()
 
-    def _bind(self, epoch: int, component: ToolComponent, may: Effective) -> _Bound:
+    def _bind(self, now: InForce) -> _Bound:
+        may = now.effective()
         text = json.dumps(may.to_json(), sort_keys=True)
         files = None
-        if may.files is not None and "files" in component.imports:
+        if may.files is not None and "files" in now.component.imports:
             files = self._directory()
         secrets = self._books.secrets() if may.secrets else {}
         names = {secret.name for secret in may.secrets}
-        tool = component.bind(
+        tool = now.component.bind(
             text,
             kv=self._state.kv,
             change=self._books.change,
             files=files,
             secrets={name: value for name, value in secrets.items() if name in names},
+            running=self._running,
         )
-        return _Bound(epoch, tool, may, text, may.digest)
+        return _Bound(now, tool, may, text, may.digest)
 
     def _directory(self) -> Files | None:
         """The tool's own directory: counted once, for its quota."""
@@ -299,7 +311,7 @@ class Calls:
             now_ns=recording["now"] * 1_000_000,
             replay=recording["calls"],
         )
-        _, error = _outcome(made)
+        answer, error = _outcome(made)
         now = {
             "output": made.output,
             "error": None if error is None else [error.code, error.detail],
@@ -313,8 +325,8 @@ class Calls:
             id=id_,
             same=not differences,
             differences=differences,
-            output=None if made.output is None else json.loads(made.output),
-            recorded_output=None if recording["output"] is None else json.loads(recording["output"]),
+            output=answer,
+            recorded_output=_readable(recording["output"]),
         )
 
 
@@ -328,3 +340,11 @@ def _outcome(made: Invocation) -> tuple[Any, CapsaError | None]:
         return read_output(made.output), None
     except CapsuleBadOutput as error:
         return None, error
+
+
+def _readable(output: str | None) -> Any:
+    """What was answered; ``None`` where that was no JSON."""
+    try:
+        return None if output is None else read_output(output)
+    except CapsuleBadOutput:
+        return None

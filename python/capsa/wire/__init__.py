@@ -14,7 +14,6 @@ from capsa.wire._requests import (
     decoded,
 )
 from capsa.wire._tools import (
-    described_json,
     invocation_json,
     invocation_page,
     invoked_json,
@@ -36,7 +35,6 @@ __all__ = [
     "context_page",
     "decode",
     "decoded",
-    "described_json",
     "encode",
     "feedback_json",
     "installed_json",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from capsa.decisions import _tools
 from capsa.decisions._history import to_json
 from capsa.decisions._learning import timestamp, to_camel
 
 if TYPE_CHECKING:
-    from capsa.decisions import Capsule
     from capsa.decisions._tools import PolicyInForce
     from capsa.tools import InvocationRecord, Invoked, Replayed
 
@@ -70,22 +67,3 @@ def policy_json(policy: PolicyInForce) -> dict[str, Any]:
     """What a tool is allowed."""
     told: dict[str, Any] = to_json(policy)
     return told
-
-
-def described_json(capsule: Capsule) -> dict[str, Any]:
-    """What is installed, of either kind."""
-    if capsule.kind == "decision":
-        return {**capsule.describe(), "kind": "decision"}
-    tenant, job, name = capsule._place
-    state = _tools.state_of(capsule._store, capsule._place)
-    return {
-        "tenant": tenant,
-        "job": job,
-        "capsule": name,
-        "capsuleVersion": state.version,
-        "digest": state.component.digest,
-        "definition": json.loads(state.definition_json),
-        "kind": "tool",
-        "effect": to_camel(state.definition.effect),
-        "imports": list(state.component.imports),
-    }

@@ -10,25 +10,29 @@ from typing import Any, Final
 
 import urllib3
 from tests.server.serving import INPUT, KEY, OUTCOME, ROUTER, SPEC, Served
+from tests.server.tools import echo
 
 #: Stands where a client would put a secret: neither answers nor the log may say it.
 SECRET: Final = "hunter2-swordfish"  # noqa: S105 - nobody's
 SECOND_JOB: Final = "/tenants/default/jobs/second/capsules/router"
 SECOND_CAPSULE: Final = "/tenants/default/jobs/default/capsules/sibling"
 ACME: Final = "/tenants/acme/jobs/default/capsules/router"
+ECHO: Final = "/tenants/default/jobs/default/capsules/echo"
+OTHER_TOOL: Final = "/tenants/default/jobs/second/capsules/echo"
 PLACES: Final = (ROUTER, SECOND_JOB, SECOND_CAPSULE, ACME)
 #: Teaches something wherever it gets through: it stands behind what may not hide a request.
 SMUGGLED: Final = b'{"strategyId":0,"option":1,"reward":1.0,"contextKey":"smuggled"}'
 
 
 class Ground:
-    """A server with capsules of two tenants, two jobs and two names, and a decision of each.
+    """A server with capsules of two tenants, two jobs and two names, a decision of each, and two tools.
 
     Attributes:
         served: The server.
         decision: The id of an open decision of `ROUTER`.
         answered: One that had feedback.
         foreign: Ids of decisions that are not `ROUTER`'s, by whose they are.
+        invocation: The id of a call of a tool that is not `ECHO`.
     """
 
     def __init__(self, served: Served) -> None:
@@ -42,6 +46,9 @@ class Ground:
         taken = served.post(f"{ROUTER}/feedback", {"decisionId": self.answered, "outcome": OUTCOME})
         assert taken.value["status"] == "applied"
         self.foreign = {"tenant": ids[ACME], "job": ids[SECOND_JOB], "capsule": ids[SECOND_CAPSULE]}
+        for place in (ECHO, OTHER_TOOL):
+            served.install(echo("echo"), place)
+        self.invocation = served.post(f"{OTHER_TOOL}/invoke", {"input": 1}).value["invocationId"]
         self._read = len(served.said)
 
     def _decide(self, place: str) -> str:
@@ -54,7 +61,12 @@ class Ground:
         told = [
             (each["stateHash"], each["sequence"], each["decisions"], each["feedback"]) for each in reports
         ]
-        return [*told, self.served.get("/tenants").value]
+        tools = [
+            self.served.get(f"{place}{path}").value
+            for place in (ECHO, OTHER_TOOL)
+            for path in ("", "/policy", "/invocations")
+        ]
+        return [*told, *tools, self.served.get("/tenants").value]
 
     def newly_said(self) -> str:
         """What the log says since the last look."""

@@ -8,13 +8,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.server.hostile import binary, bodies, framing, meaning, naming
+from tests.server.hostile import binary, bodies, calling, framing, meaning, naming
 from tests.server.hostile.attack import SECRET, Attack, Ground, Said, exchange
 from tests.server.serving import KEY, Served
 
 from capsa.server._problems import KINDS
 
-TABLE = (*framing.ATTACKS, *naming.ATTACKS, *bodies.ATTACKS, *binary.ATTACKS, *meaning.ATTACKS)
+TABLE = (
+    *framing.ATTACKS,
+    *naming.ATTACKS,
+    *bodies.ATTACKS,
+    *binary.ATTACKS,
+    *meaning.ATTACKS,
+    *calling.ATTACKS,
+)
 #: Longest text of a problem document: a sentence with a value of 80 characters in it.
 LONGEST = 400
 #: The server answers others at once, however it is busy.

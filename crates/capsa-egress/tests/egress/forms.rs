@@ -165,6 +165,7 @@ fn a_redirect_is_answered_and_never_followed() {
         assert_eq!((answer.status, answer.body.as_slice()), (status, b"over".as_slice()));
         assert!(answer.headers.contains(&("location".to_owned(), to.clone())));
         assert_eq!(world.denied(&rules, &to), "private");
+        assert_eq!(outside.connections(), 1);
     }
     assert_eq!(inside.connections(), 0);
 }

@@ -88,7 +88,7 @@ def export(store: Store, folder: str | Path) -> Export:
             _write_json(root / "tenants" / tenant / "jobs" / job / "job.json", facts)
     for place, tool in fold.tools.items():
         folder = _capsule_folder(root, place)
-        (folder / "current.wasm").write_bytes(store._journal.blob(tool.component.digest))
+        (folder / "current.wasm").write_bytes(store._journal.blob(tool.in_force.component.digest))
         _write_json(folder / "tool.json", plain(tool.snapshot()))
     for place, capsule in fold.capsules.items():
         _export_state(store, _capsule_folder(root, place), capsule, now_ms)

@@ -173,7 +173,7 @@ def _seen_all(fold: Fold, now_ms: int) -> dict[Place, dict[str, Any]]:
     for place, tool in fold.tools.items():
         seen[place] = {
             "state_hash": tool.state_hash,
-            "capsule_version": tool.version,
+            "capsule_version": tool.in_force.version,
             # A tool learns nothing.
             "learner_version": None,
             "counts": {"decisions": None},

@@ -254,6 +254,8 @@ def audit_record(event: Event) -> AuditRecord:
     detail = {} if event.erased else plain(cbor2.loads(event.payload))
     # The definition belongs to the capsule, which the digest names; here it would bury who did what.
     detail.pop("definition", None)
+    # So would a recorded call's content, which is not for everybody who may read who did what.
+    detail.pop("recording", None)
     if isinstance(detail.get("overrides"), str):
         detail["overrides"] = json.loads(detail["overrides"])
     job, _, capsule = event.path.partition("/")
