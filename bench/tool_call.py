@@ -2,8 +2,8 @@
 
 The tool answers its input. All make a fresh instance for every call and are called from Python with the same text.
 
-* capsa: once inline, as a server calls what is fast, and once in turn, which lets the interpreter go and takes its turn among
-  calls that compute. Every limit is on, as always.
+* capsa: once inline, as a server calls what is fast, and once not, which lets the interpreter go meanwhile. Every limit is
+  on, as always.
 * wasmtime: the same component, with the same limits on memory, tables and time. Nobody advances its epoch, which costs
   it nothing that way.
 * extism: the smallest plugin that does the same, without copying, made from a `CompiledPlugin`, which is the fastest fresh
@@ -80,17 +80,17 @@ def grants(wants: dict[str, Any], effect: Any) -> str:
 
 
 def ours(component: bytes) -> tuple[Callable[[], Any], Callable[[], Any], dict[str, Any]]:
-    """The smallest tool, inline and in turn, and its limits."""
+    """The smallest tool, inline and not, and its limits."""
     text = grants({}, "pure")
     tool = _native.Host().load_tool(component).bind(text)
 
     def inline() -> str | None:
         return tool.call("bench", INPUT, seed=SEED, now_ns=0, inline=True).output
 
-    def in_turn() -> str | None:
+    def detached() -> str | None:
         return tool.call("bench", INPUT, seed=SEED, now_ns=0).output
 
-    return inline, in_turn, json.loads(text)["limits"]
+    return inline, detached, json.loads(text)["limits"]
 
 
 def theirs(component: bytes, limits: dict[str, Any]) -> Callable[[], Any]:
@@ -140,12 +140,12 @@ def plugins(limits: dict[str, Any]) -> tuple[Callable[[], Any], Callable[[], Any
 def calls() -> dict[str, Any]:
     """The call alone."""
     component = echoing()
-    inline, in_turn, limits = ours(component)
+    inline, detached, limits = ours(component)
     wasmtime_call = theirs(component, limits)
     plugin_limited, plugin_fresh, plugin_kept = plugins(limits)
     ways = {
         "capsa, inline": inline,
-        "capsa, in turn": in_turn,
+        "capsa, not inline": detached,
         "wasmtime (PyPI)": wasmtime_call,
         "extism, with limits": plugin_limited,
         "extism, without limits": plugin_fresh,
@@ -156,7 +156,7 @@ def calls() -> dict[str, Any]:
         assert answer in (INPUT, INPUT.encode()), (name, answer)
     bars = [
         (way, baseline, bar)
-        for way in ("capsa, inline", "capsa, in turn")
+        for way in ("capsa, inline", "capsa, not inline")
         for baseline, bar in (
             ("wasmtime (PyPI)", 1 / 5),
             ("extism, with limits", 1 / 2),
@@ -221,8 +221,8 @@ def invoking(
 
 def layers() -> dict[str, Any]:
     """What stands above the call."""
-    _, in_turn, _ = ours(echoing())
-    ways = {"call, in turn": in_turn, "call, kv get and set": through_host_functions()}
+    _, detached, _ = ours(echoing())
+    ways = {"call": detached, "call, kv get and set": through_host_functions()}
     with folder() as path, capsa.open() as memory, capsa.open(path / "store") as disk:
         for where, opened in (("in memory", memory), ("on disk", disk)):
             ways[f"invoke, {where}"] = invoking(opened, "echo", echoing(), "pure")

@@ -31,6 +31,7 @@ CapsaError                    detail, pointer, value, remedy; ``code`` is the pr
 │   └── StoreUnwritable       the journal failed: nothing is recorded until it is opened again
 │       └── StoreFull · StoreBusy · StoreReadOnly · StoreDamaged
 └── Overloaded · HostFault    ours
+    └── TooSlow               never seen: the call is made again on another thread
 ```
 
 A class of its own exists where a caller would act differently. Wrong use of Python itself stays

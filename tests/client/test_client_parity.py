@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.server.serving import INPUT, KEY, OUTCOME, SPEC, Served
 
 import capsa
+from capsa.capsules import read_source
 from capsa.client import (
     AsyncRemoteCapsule,
     Client,
@@ -299,6 +301,21 @@ def test_places_and_removal(client: Client) -> None:
         assert client.purge("acme").tenant == store.purge("acme").tenant
 
 
+def test_what_is_sent_is_the_source_itself(tmp_path: Path) -> None:
+    """A tenant that lets in YAML alone lets in a client's, from a text, bytes and a file; and no component."""
+    with capsa.open(tmp_path / "store") as store:
+        store.tenant("default").change_settings(install_allow="spec_only")
+    file = tmp_path / "router.yaml"
+    file.write_bytes(SPEC)
+    component = read_source(SPEC)
+    with Served(tmp_path / "store") as served, Client(served.url, KEY) as client:
+        for source in (SPEC, SPEC.decode(), file, str(file)):
+            assert client.plan(source).digest == component.digest
+            assert client.install(source).describe()["digest"] == component.digest
+        with pytest.raises(capsa.InstallRefused):
+            client.install(component.component.replace(b"router", b"rooter"))
+
+
 #: What only one side takes: how long to wait, and on which thread of the server it runs.
 EXTRA = {"timeout", "default", "inline"}
 
@@ -341,11 +358,11 @@ def test_nothing_that_has_a_route_is_missing() -> None:
     here = {"replay", "answer", "state_hash", "version", "kind"}
     public = {name for name in dir(capsa.Capsule) if not name.startswith("_")}
     assert public - here <= set(dir(RemoteCapsule))
-    # Secrets do not go over HTTP.
-    secrets = {"set_secret", "remove_secret", "secrets"}
+    # Secrets do not go over HTTP, and what may be installed is said where the store is.
+    local = {"set_secret", "remove_secret", "secrets", "settings", "change_settings"}
     tenant = {name for name in dir(capsa.Tenant) if not name.startswith("_")}
-    assert tenant - secrets <= {*dir(RemoteTenant), "name"}
-    assert not secrets & set(dir(RemoteTenant))
+    assert tenant - local <= {*dir(RemoteTenant), "name"}
+    assert not local & set(dir(RemoteTenant))
     assert {name for name in dir(capsa.Job) if not name.startswith("_")} <= {
         *dir(RemoteJob),
         "name",

@@ -59,7 +59,7 @@ ELSEWHERE = {
     "WrongKind": "tests/server/test_tools.py",
     "UnknownInvocation": "tests/server/test_tools.py",
     "InvalidPolicy": "tests/policies/test_policy_load.py",
-    "InstallRefused": "tests/decisions",
+    "InstallRefused": "tests/client/test_client_parity.py",
     "TooSlow": "inside only: the call is made again on another thread",
     "HostFault": "test_a_cache_that_others_can_write_is_refused",
     "JournalMismatch": "test_events_that_do_not_fit_are_refused",

@@ -105,7 +105,9 @@ def test_a_lying_allocator_is_found(host: _native.Host, at: str) -> None:
 
 @pytest.mark.parametrize("value", ["0", '"ü"', '"' + "x" * 4000 + '"'])
 def test_an_answer_is_the_same_answer(host: _native.Host, value: str) -> None:
-    echo = """(i32.store (i32.const 68) (local.get 0)) (i32.store (i32.const 72) (local.get 1)) (i32.const 64)"""
+    echo = (
+        """(i32.store (i32.const 68) (local.get 0)) (i32.store (i32.const 72) (local.get 1)) (i32.const 64)"""
+    )
     assert ends(host, tool(echo), value) == {End("answer", value)}
 
 
@@ -123,7 +125,9 @@ def decisions() -> Iterator[tuple[str, bytes]]:
         yield f"docs {number}", _native.wrap_module(text.encode(), "decision")
 
 
-@pytest.mark.parametrize(("name", "component"), list(decisions()), ids=lambda part: part if isinstance(part, str) else "")
+@pytest.mark.parametrize(
+    ("name", "component"), list(decisions()), ids=lambda part: part if isinstance(part, str) else ""
+)
 def test_decision_components_by_hand(host: _native.Host, name: str, component: bytes) -> None:
     ours, other = OurDecision(host, component), Other(component)
     made = [Made("choice", "a", "k", 0.5), Made("ü", "b", "", None)]

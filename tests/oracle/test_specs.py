@@ -31,7 +31,9 @@ def specs() -> list[tuple[str, str]]:
     found += [(path.parent.name, path.read_text()) for path in sorted(ROOT.glob("capsules/*/capsule.yaml"))]
     for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]:
         blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-        found += [(f"{page.name} {number}", block) for number, block in enumerate(blocks) if "options:" in block]
+        found += [
+            (f"{page.name} {number}", block) for number, block in enumerate(blocks) if "options:" in block
+        ]
     return found
 
 

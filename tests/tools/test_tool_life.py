@@ -298,7 +298,6 @@ def test_a_purged_tenant_leaves_nothing(tmp_path: Path, site: Site) -> None:
         assert store.verify() == []
 
 
-@pytest.mark.xfail(strict=True, reason="T1: secrets are set for a tenant that was purged, and so stand ready for the next of its name")
 def test_a_purged_tenant_has_no_secrets_until_it_is_used(tmp_path: Path) -> None:
     with opened(tmp_path / "store") as store:
         store.tenant("acme").job("j").install(echo())
@@ -337,7 +336,6 @@ class Stopped(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.xfail(strict=True, reason="T2: a purge that a crash ends is finished in the journal alone: secrets and files stay")
 def test_a_purge_that_a_crash_ends_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path / "store") as store:
         store.tenant("acme").job("j").install(files()).set_policy(policy(**FILES))
@@ -356,7 +354,6 @@ def test_a_purge_that_a_crash_ends_is_finished(tmp_path: Path, monkeypatch: pyte
         assert not (tmp_path / "store" / "files" / "acme").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="T3: a delete that a crash ends is finished without the files: the next tool of its name has them")
 def test_a_delete_that_a_crash_ends_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path / "store") as store:
         tried = store.install(files())
@@ -376,7 +373,6 @@ def test_a_delete_that_a_crash_ends_is_finished(tmp_path: Path, monkeypatch: pyt
         assert tried.invoke().output == ["not-found", "ok"]
 
 
-@pytest.mark.xfail(strict=True, reason="T7: a store with a tool refers to itself through native code, and is never collected")
 def test_a_store_that_was_closed_is_gone(tmp_path: Path) -> None:
     """And with it its sandbox, of which a process has room for some twenty."""
     store = opened(tmp_path / "store")

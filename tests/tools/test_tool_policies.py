@@ -150,16 +150,17 @@ def test_wherever_a_policy_comes_from(tmp_path: Path, source: str) -> None:
     ],
     ids=repr,
 )
-def test_a_policy_that_does_not_hold_changes_nothing(way: Way, wrong: Any, pointer: str | None) -> None:
-    tried = way.install(echo())
-    before = tried.set_policy(policy(limits={"cpu_ms": 5}))
-    events = len(journal(way.store))
-    with pytest.raises((capsa.InvalidPolicy, TypeError)) as refused:
-        tried.set_policy(wrong)
-    if pointer is not None:
-        assert isinstance(refused.value, capsa.InvalidPolicy)
-        assert refused.value.pointer == pointer
-    assert (tried.policy, len(journal(way.store))) == (before, events)
+def test_a_policy_that_does_not_hold_changes_nothing(wrong: Any, pointer: str | None) -> None:
+    with opened() as store:
+        tried = store.install(echo())
+        before = tried.set_policy(policy(limits={"cpu_ms": 5}))
+        events = len(journal(store))
+        with pytest.raises((capsa.InvalidPolicy, TypeError)) as refused:
+            tried.set_policy(wrong)
+        if pointer is not None:
+            assert isinstance(refused.value, capsa.InvalidPolicy)
+            assert refused.value.pointer == pointer
+        assert (tried.policy, len(journal(store))) == (before, events)
 
 
 def test_a_change_counts_from_the_next_call_on(way: Way, site: Site) -> None:

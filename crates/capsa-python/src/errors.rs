@@ -144,9 +144,8 @@ fn call_class(error: &CallError) -> &'static str {
         CallError::Tables { .. } | CallError::HostCalls { .. } | CallError::RecordingTooLarge { .. } => "CapsuleLimit",
         CallError::BadOutput(_) => "CapsuleBadOutput",
         CallError::NoCompensation => "WrongKind",
-        CallError::Busy { .. } | CallError::Concurrency { .. } | CallError::Crowded { .. } | CallError::TooSlow => {
-            "Overloaded"
-        }
+        CallError::Busy { .. } | CallError::Concurrency { .. } => "Overloaded",
+        CallError::TooSlow => "TooSlow",
         CallError::Diverged { .. } => "JournalMismatch",
         CallError::Host { .. } => "HostFault",
     }

@@ -16,8 +16,8 @@ use wasmtime::{OutOfMemory, PoolConcurrencyLimitError, ResourceLimiter, Store, S
 
 use crate::component::Component;
 use crate::cpu;
-use crate::door::{Door, Stop, TURN};
-use crate::gate::Place;
+use crate::door::{Door, Stop};
+use crate::gate::{FREE, Turns};
 use crate::grants::MAX_TABLE_ELEMENTS;
 use crate::host::{Shared, TABLES_PER_COMPONENT};
 use crate::log::{Log, LogBudget};
@@ -29,7 +29,7 @@ use crate::wire::{self, FieldRef, LiftedChoice, MadeRef};
 /// Longer than anybody waits for a turn.
 const FOREVER: Duration = Duration::from_secs(3600);
 /// A call that has to be over at once gets no longer.
-pub(crate) const INLINE: Duration = Duration::from_millis(1);
+pub(crate) const INLINE: Duration = FREE;
 
 thread_local! {
     static AT_ONCE: Cell<bool> = const { Cell::new(false) };
@@ -91,7 +91,7 @@ pub struct Failed {
 
 /// How a call ended that did not answer.
 ///
-/// [`Busy`](CallError::Busy), [`Crowded`](CallError::Crowded) and [`Host`](CallError::Host) are ours, [`TooSlow`](CallError::TooSlow)
+/// [`Busy`](CallError::Busy) and [`Host`](CallError::Host) are ours, [`TooSlow`](CallError::TooSlow)
 /// asks for another thread; the others are the capsule's.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CallError {
@@ -169,12 +169,6 @@ pub enum CallError {
         /// How many may.
         limit: u32,
     },
-    /// Every processor that calls may use was taken.
-    #[error("every processor for slow calls was taken for {waited:?}")]
-    Crowded {
-        /// How long the call waited.
-        waited: Duration,
-    },
     /// The call is not over at once, and the thread has others to serve: it is to be made again on another.
     #[error("the capsule is too slow to be called inline")]
     TooSlow,
@@ -213,10 +207,8 @@ pub(crate) struct CallState {
     pub(crate) reached: Option<Reached>,
     pub(crate) stack_bytes: usize,
     pub(crate) output_bytes: usize,
-    /// The place among the slow calls of a decision capsule that is one of them.
-    pub(crate) place: Option<Place>,
-    /// When it last got its turn, in processor time since the first tick.
-    pub(crate) turn_began: Duration,
+    /// The turns of a decision capsule that is slow.
+    pub(crate) turns: Option<Turns>,
     /// What a tool has outside.
     pub(crate) door: Option<Box<Door>>,
 }
@@ -328,21 +320,14 @@ impl Component {
         if at_once && slow.load(Relaxed) {
             return refused(CallError::TooSlow);
         }
-        let place = if slow.load(Relaxed) {
-            let Some(place) = shared.gate.enter(tenant, Instant::now() + shared.wait) else {
-                return refused(CallError::Crowded { waited: shared.wait });
-            };
-            Some(place)
-        } else {
-            None
-        };
+        let turns = slow.load(Relaxed).then(|| Turns::new(&shared.gate, tenant));
         let busy = || CallError::Busy { instances: shared.instances, waited: shared.wait };
         let slot = if at_once { shared.slots.take_now() } else { shared.slots.take() };
         let Some(_slot) = slot else {
             return refused(if at_once { CallError::TooSlow } else { busy() });
         };
         let _running = shared.ticker.running();
-        let mut store = new_store(shared, at_once, place);
+        let mut store = new_store(shared, at_once, turns);
         let answer = self.call_in::<P, R>(&mut store, export, params);
         let state = store.into_data();
         if state.was_slow {
@@ -375,7 +360,7 @@ fn nobody() -> Arc<str> {
     Arc::from("")
 }
 
-fn new_store(shared: &Shared, at_once: bool, place: Option<Place>) -> Store<CallState> {
+fn new_store(shared: &Shared, at_once: bool, turns: Option<Turns>) -> Store<CallState> {
     let limits = &shared.limits;
     let state = CallState {
         log: LogBudget::of(limits.log_lines as u64, limits.log_bytes as u64),
@@ -387,8 +372,7 @@ fn new_store(shared: &Shared, at_once: bool, place: Option<Place>) -> Store<Call
         reached: None,
         stack_bytes: limits.stack_bytes,
         output_bytes: limits.output_bytes,
-        place,
-        turn_began: Duration::ZERO,
+        turns,
         door: None,
     };
     let mut store = Store::new(&shared.engine, state);
@@ -417,15 +401,13 @@ fn on_tick(mut cx: StoreContextMut<'_, CallState>) -> wasmtime::Result<UpdateDea
         state.reached = Some(Reached::Cpu);
         return Ok(UpdateDeadline::Interrupt);
     };
-    if let Some(place) = &mut state.place
-        && used.saturating_sub(state.turn_began) >= TURN
-    {
-        // Others compute for less than their deadlines: its turn comes.
-        place.by_turns(Instant::now() + FOREVER);
-        state.turn_began = used;
-    }
     // A thread does not spend processor time faster than time passes.
-    let next = if state.at_once { TICK } else { left.min(if state.place.is_some() { TURN } else { left }) };
+    let mut next = if state.at_once { TICK } else { left };
+    if let Some(turns) = &mut state.turns {
+        // Others compute for less than their deadlines: its turn comes.
+        turns.goes_on(used, Instant::now() + FOREVER);
+        next = next.min(turns.next());
+    }
     let ticks = next.as_nanos().div_ceil(TICK.as_nanos());
     Ok(UpdateDeadline::Continue(u64::try_from(ticks).unwrap_or(u64::MAX)))
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cpu;
-use crate::gate::Place;
+use crate::gate::Turns;
 use crate::outside::HostError;
 use crate::random::Random;
 use crate::tape::{Tape, TapeEnd};
@@ -20,9 +20,6 @@ use crate::tool::Bound;
 
 /// Most denials of one call that are listed; further ones are counted.
 const MAX_DENIALS: usize = 64;
-/// So long a call computes before it lets others have their turn.
-pub(crate) const TURN: Duration = Duration::from_millis(10);
-
 /// Something that a capsule asked for and did not get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
@@ -56,14 +53,12 @@ pub(crate) struct Door {
     pub(crate) bound: Arc<Bound>,
     pub(crate) tape: Tape,
     pub(crate) random: Random,
-    /// Its place among the slow calls; none of one that has to be over at once.
-    pub(crate) place: Option<Place>,
+    /// Its turns among the slow calls; none of one that has to be over at once.
+    pub(crate) turns: Option<Turns>,
     pub(crate) started: Instant,
     /// When the call has to be over.
     pub(crate) until: Instant,
     cpu_at_start: Duration,
-    /// When it last got its turn, in processor time since the start.
-    pub(crate) turn_began: Duration,
     /// Nanoseconds since 1970 when it started.
     started_ns: u64,
     pub(crate) host_calls: u64,
@@ -81,7 +76,7 @@ impl Door {
         tape: Tape,
         seed: [u8; 32],
         started_ns: u64,
-        place: Option<Place>,
+        turns: Option<Turns>,
         started: Instant,
     ) -> Door {
         let cpu_at_start = cpu::thread_time();
@@ -90,11 +85,10 @@ impl Door {
             bound,
             tape,
             random: Random::new(seed),
-            place,
+            turns,
             started,
             until,
             cpu_at_start,
-            turn_began: Duration::ZERO,
             started_ns,
             host_calls: 0,
             egress_requests: 0,

@@ -1,7 +1,8 @@
 //! Who may compute now: slow calls share all processors but one, by turns of their tenants.
 //!
-//! A call that waits for something outside gives its place to others meanwhile, and one that computes for long gives it up
-//! from time to time, if others wait: so a tenant's endless loops take no more than its share.
+//! A call is slow once it has computed for a millisecond; most end before, and never wait here. One that waits for something
+//! outside gives its place to others meanwhile, and one that computes for long gives it up from time to time, if others wait:
+//! so a tenant's endless loops take no more than its share.
 //!
 //! Invariants:
 //! * at most `places` calls hold a [`Place`] at once;
@@ -11,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The places for calls that compute.
 #[derive(Debug)]
@@ -42,6 +43,58 @@ pub struct Place {
     gate: Arc<Gate>,
     tenant: Arc<str>,
     held: bool,
+}
+
+/// What a call computes without a place.
+pub(crate) const FREE: Duration = Duration::from_millis(1);
+/// So long a call computes before it lets others have their turn.
+pub(crate) const TURN: Duration = Duration::from_millis(10);
+
+/// The turns of one call.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    gate: Arc<Gate>,
+    tenant: Arc<str>,
+    place: Option<Place>,
+    /// When the present turn began, in processor time of the call.
+    began: Duration,
+}
+
+impl Turns {
+    pub(crate) fn new(gate: &Arc<Gate>, tenant: &Arc<str>) -> Turns {
+        Turns { gate: Arc::clone(gate), tenant: Arc::clone(tenant), place: None, began: Duration::ZERO }
+    }
+
+    /// To be asked from time to time, with the processor time of the call: waits where others have their turn. Whether the
+    /// call may go on; not, if there was no turn until then.
+    pub(crate) fn goes_on(&mut self, used: Duration, until: Instant) -> bool {
+        match &mut self.place {
+            None if used < FREE => true,
+            None => {
+                self.place = self.gate.enter(&self.tenant, until);
+                self.began = used;
+                self.place.is_some()
+            }
+            Some(place) if used.saturating_sub(self.began) >= TURN => {
+                self.began = used;
+                place.by_turns(until)
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// When to ask again.
+    pub(crate) fn next(&self) -> Duration {
+        if self.place.is_none() { FREE } else { TURN }
+    }
+
+    /// Lets others compute while something outside is waited for. `None` if there was no turn again until then.
+    pub(crate) fn without<T>(&mut self, until: Instant, wait: impl FnOnce() -> T) -> Option<T> {
+        match &mut self.place {
+            Some(place) => place.without(until, wait),
+            None => Some(wait()),
+        }
+    }
 }
 
 impl Gate {
@@ -180,7 +233,6 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
     use std::thread;
-    use std::time::Duration;
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)
@@ -244,6 +296,23 @@ mod tests {
         let others = || gate.enter(&Arc::from("b"), Instant::now()).is_some();
         assert!(held.without(soon(), others).unwrap());
         assert!(gate.enter(&Arc::from("c"), Instant::now()).is_none(), "it has its place again");
+    }
+
+    #[test]
+    fn what_is_over_soon_waits_for_nobody() {
+        let gate = Gate::new(1);
+        let tenant: Arc<str> = Arc::from("a");
+        let held = gate.enter(&Arc::from("b"), soon()).unwrap();
+        let mut turns = Turns::new(&gate, &tenant);
+        assert!(turns.goes_on(FREE / 2, Instant::now()));
+        assert_eq!(turns.without(Instant::now(), || 1), Some(1));
+        assert!(!turns.goes_on(FREE, Instant::now()));
+        drop(held);
+        assert!(turns.goes_on(FREE, soon()));
+        assert!(gate.enter(&tenant, Instant::now()).is_none(), "it has the place now");
+        assert!(turns.goes_on(2 * TURN, soon()));
+        drop(turns);
+        assert!(gate.enter(&tenant, Instant::now()).is_some());
     }
 
     #[test]

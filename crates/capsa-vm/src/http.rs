@@ -64,9 +64,9 @@ fn send(door: &mut Door, request: &Sent) -> std::result::Result<std::result::Res
     let bounds = Limits { deadline, max_sent_bytes: left, max_received_bytes };
     let bound = std::sync::Arc::clone(&door.bound);
     let wait = || bound.guard.send(&bound.grants.http, &sent, &bounds, &secrets);
-    let exchange = match door.place.as_mut() {
+    let exchange = match &mut door.turns {
         // Others compute meanwhile.
-        Some(place) => place.without(door.until, wait).ok_or(Stop::Wall)?,
+        Some(turns) => turns.without(door.until, wait).ok_or(Stop::Wall)?,
         None => wait(),
     };
     Ok(answered(door, exchange))

@@ -20,8 +20,9 @@ use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 use crate::call::{CallError, CallState, INLINE, MemoryBudget, Reached, capped};
 use crate::component::Origin;
 use crate::digest::Blake2b256;
-use crate::door::{Denial, Door, TURN};
+use crate::door::{Denial, Door};
 use crate::files::Files;
+use crate::gate::Turns;
 use crate::grants::{Effect, EngineKind, FilesGrant, Grants, Interface};
 use crate::host::{Host, Shared};
 use crate::load::LoadError;
@@ -352,14 +353,7 @@ impl Tool {
         }
         let shared = self.component.0.host.shared();
         let started = Instant::now();
-        let place = if around.inline {
-            None
-        } else {
-            let Some(place) = shared.gate.enter(around.tenant, started + limits.wall()) else {
-                return unstarted(CallError::Crowded { waited: limits.wall() });
-            };
-            Some(place)
-        };
+        let turns = (!around.inline).then(|| Turns::new(&shared.gate, around.tenant));
         let Some(_slot) = shared.tool_slots.take() else {
             return unstarted(CallError::Busy { instances: shared.tool_instances, waited: shared.wait });
         };
@@ -373,7 +367,7 @@ impl Tool {
             Effect::Pure => call.digest(),
             _ => around.seed,
         };
-        let door = Door::new(Arc::clone(&self.bound), tape, seed, around.now_ns, place, started);
+        let door = Door::new(Arc::clone(&self.bound), tape, seed, around.now_ns, turns, started);
         let _ticking = match self.kind {
             EngineKind::Fast => shared.ticker.running(),
             EngineKind::Deterministic => match shared.deterministic() {
@@ -458,8 +452,7 @@ impl Tool {
             deadline: if inline { INLINE } else { limits.cpu() },
             at_once: inline,
             was_slow: false,
-            place: None,
-            turn_began: Duration::ZERO,
+            turns: None,
             reached: None,
             stack_bytes: shared.limits.stack_bytes,
             output_bytes,
@@ -517,14 +510,16 @@ fn on_tick(mut cx: StoreContextMut<'_, CallState>) -> wasmtime::Result<UpdateDea
             Some(cpu_left) => left = left.min(cpu_left),
         }
     }
-    if cpu.saturating_sub(door.turn_began) >= TURN {
-        if !door.place.as_mut().is_none_or(|place| place.by_turns(door.until)) {
+    let until = door.until;
+    let mut next = left;
+    if let Some(turns) = &mut door.turns {
+        if !turns.goes_on(cpu, until) {
             state.reached = Some(Reached::Wall);
             return Ok(UpdateDeadline::Interrupt);
         }
-        door.turn_began = cpu;
+        next = left.min(turns.next());
     }
-    let ticks = left.min(TURN).as_nanos().div_ceil(TICK.as_nanos());
+    let ticks = next.as_nanos().div_ceil(TICK.as_nanos());
     Ok(UpdateDeadline::Continue(u64::try_from(ticks).unwrap_or(u64::MAX)))
 }
 

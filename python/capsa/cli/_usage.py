@@ -103,7 +103,8 @@ def read_words(commands: Mapping[str, Parser], words: Sequence[str]) -> argparse
             return commands[first].read(words[1:])
         except WrongUse as error:
             # `audit verfy STORE` is not about a store of that name.
-            meant = nearest(two, [name for name in longer if name.startswith(f"{first} ")])
+            below = [name for name in longer if name.startswith(f"{first} ")]
+            meant = nearest(two, below) if len(words) > 1 else None
             raise WrongUse(error.detail, remedy=_meant(meant) or error.remedy) from None
     meant = nearest(two, longer) or nearest(first, commands)
     meant = meant or next((name for name in longer if name.startswith(f"{first} ")), None)

@@ -215,5 +215,7 @@ class AsyncRemoteJob:
         # It may compile.
         read: CapsuleSource = await asyncio.to_thread(read_source, source)
         path = f"{self._path}/capsules/{segment(read.name)}/install" + ("?dryRun=true" if dry_run else "")
-        reply = await self._line.ask("POST", path, read.component, timeout=within)
+        # YAML as it is: that may be all that the tenant lets in.
+        data = read.component if read.spec is None else read.spec
+        reply = await self._line.ask("POST", path, data, timeout=within)
         return _answers.installed_of(reply.value())

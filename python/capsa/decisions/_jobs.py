@@ -160,7 +160,7 @@ class Tenant:
             UnknownTenant: There is no such tenant.
             HostFault: It cannot be written.
         """
-        return _tools.set_secret(self._store, self.name, name, None)
+        return _tools.remove_secret(self._store, self.name, name)
 
     def secrets(self) -> list[str]:
         """The names of the tenant's secrets, sorted.

@@ -309,22 +309,31 @@ def check_used(store: Store, tenant: str) -> None:
         raise store._missing((tenant, "", ""))
 
 
-def set_secret(store: Store, tenant: str, name: str, value: str | None) -> bool:
-    """Sets a secret, or removes it; whether there was one. The journal says who did, and never its value."""
+def set_secret(store: Store, tenant: str, name: str, value: str) -> bool:
+    """Sets a secret; whether there was one. The journal says who did, and never its value."""
     check_used(store, tenant)
-    if value is None:
-        was = store._vault.remove(tenant, name)
-        if not was:
-            return False
-    else:
-        was = name in store._vault.values(tenant)
-        store._vault.set(tenant, name, value)
-    payload = cbor2.dumps({"name": name, "removed": value is None}, canonical=True)
+    before = store._vault.values(tenant)
+    store._vault.set(tenant, name, value)
+    was = name in before
+    _secret_changed(store, tenant, name, removed=False)
+    return was
+
+
+def remove_secret(store: Store, tenant: str, name: str) -> bool:
+    """Removes a secret; whether there was one."""
+    check_used(store, tenant)
+    was = store._vault.remove(tenant, name)
+    if was:
+        _secret_changed(store, tenant, name, removed=True)
+    return was
+
+
+def _secret_changed(store: Store, tenant: str, name: str, *, removed: bool) -> None:
+    payload = cbor2.dumps({"name": name, "removed": removed}, canonical=True)
     with store._lock:
         store._append((tenant, "", ""), "secret_changed", store._now_ms(), payload)
     forget_bindings(store, tenant)
     store._durable()
-    return was
 
 
 def remove_files(store: Store, place: Place) -> None:

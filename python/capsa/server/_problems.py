@@ -147,7 +147,7 @@ KINDS: Final[dict[str, Kind]] = {
     "capability-denied": Kind(
         403,
         "Not granted by the capability policy",
-        "The tool imports what its capability policy does not grant, so it was not called; or it was to be recorded, which its policy's engine cannot do.",
+        "The tool imports what its capability policy does not grant, so it was not called.",
         "Look with `capsa policy show`, and grant what you mean to allow with `PUT policy`; or use a tool that needs less.",
     ),
     "install-refused": Kind(

@@ -17,6 +17,7 @@ from capsa.errors import (
     CapabilityDenied,
     CapsaError,
     CapsuleBadOutput,
+    CapsuleDeadline,
     CapsuleFailure,
     HostFault,
     InvalidField,
@@ -113,7 +114,9 @@ class Calls:
 
     def forget(self) -> None:
         """Binds the tool anew at its next call: a secret has changed."""
-        self._bound = None
+        # Under the lock: who is binding has read the old one, perhaps.
+        with self._lock:
+            self._bound = None
 
     @property
     def inline(self) -> bool:
@@ -301,7 +304,17 @@ class Calls:
             recording: As the event holds it.
             id_: The call's.
             component: That was called.
+
+        Raises:
+            InvalidField: Its time was over: nobody can tell where.
         """
+        if recording["error"] is not None and recording["error"][0] == CapsuleDeadline.code:
+            raise InvalidField(
+                "this call ended because its time was over, and time is not recorded",
+                pointer="/invocationId",
+                value=id_,
+                remedy="repeat one that ended by itself",
+            )
         tool = component.bind(recording["policy"], detached=True)
         made = tool.call(
             self._tenant,

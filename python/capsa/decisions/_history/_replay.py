@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from capsa import _native
 from capsa.decisions import _feedback, _snapshots
 from capsa.decisions._fold import CapsuleState, Fold, Place
@@ -161,7 +163,7 @@ def _jobs(fold: Fold) -> dict[tuple[str, ...], dict[str, Any]]:
     """
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for tenant, state in fold.tenants.items():
-        found[tenant,] = {"erasing": dict(state.erasing)}
+        found[tenant,] = {"erasing": dict(state.erasing), "settings": msgspec.to_builtins(state.settings)}
         for name, job in state.jobs.items():
             found[tenant, name] = {"description": job.description, "metadata": job.metadata}
     return found
