@@ -54,7 +54,9 @@ def policy(engine: str = "fast", limits: dict[str, int] | None = None, **grants:
     return {"schema": 1, "name": "tried", "engine": engine, "grants": grants, "limits": limits or {}}
 
 
-def component(name: str, guest: Guest, effect: str = "pure", limits: dict[str, int] | None = None, **wants: Any) -> bytes:
+def component(
+    name: str, guest: Guest, effect: str = "pure", limits: dict[str, int] | None = None, **wants: Any
+) -> bytes:
     """A tool that can be installed."""
     document: dict[str, Any] = {"schema": 1, "kind": "tool", "name": name, "effect": effect, "wants": wants}
     if limits:
@@ -142,7 +144,9 @@ def outside(site: Site) -> dict[str, Any]:
     return {"http": [{"schemes": ["http"], "private": [f"127.0.0.1:{site.port}"]}]}
 
 
-def asks(name: str, site: Site, path: str = "/", *steps: guests.Step, effect: str = "read", **wants: Any) -> bytes:
+def asks(
+    name: str, site: Site, path: str = "/", *steps: guests.Step, effect: str = "read", **wants: Any
+) -> bytes:
     """Asks a site, and takes further steps before."""
     sends = send(f"http://127.0.0.1:{site.port}{path}")
     return component(name, script(*steps, sends), effect, **outside(site), **wants)
@@ -186,7 +190,9 @@ def spins(name: str, ms: float, limits: dict[str, int] | None = None) -> bytes:
     return component(name, tool(f"{spun(rounds(ms))} {guests.ECHO}"), limits=limits)
 
 
-def decides(name: str, *, frame_ms: float = 0, reward_ms: float = 0, frame: str = "", reward: str = "") -> bytes:
+def decides(
+    name: str, *, frame_ms: float = 0, reward_ms: float = 0, frame: str = "", reward: str = ""
+) -> bytes:
     """A decision capsule that takes its time, or does something else first."""
     before_frame = (spun(rounds(frame_ms)) if frame_ms else "") + frame
     before_reward = (spun(rounds(reward_ms)) if reward_ms else "") + reward

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -47,7 +48,7 @@ class Held:
     def work(self, name: str) -> Callable[[], str]:
         """Gives its name once it is let go. What is before the first blank is the tenant."""
         go = self._go[name] = threading.Event()
-        tenant = name.split(" ")[0]
+        tenant = name.split(" ", maxsplit=1)[0]
 
         def held() -> str:
             with self._lock:
@@ -245,7 +246,9 @@ def test_errors_are_told_and_the_thread_goes_on(error: BaseException) -> None:
         story(told)
 
 
-@pytest.mark.xfail(strict=True, reason="T12: a StopIteration cannot be set on a future, and whoever waits does so for ever")
+@pytest.mark.xfail(
+    strict=True, reason="T12: a StopIteration cannot be set on a future, and whoever waits does so for ever"
+)
 def test_an_end_of_iteration_is_told_too() -> None:
     async def told(threads: FairThreads, _: Held) -> None:
         # What the loop says of it is not what this is about.
@@ -271,7 +274,11 @@ def test_after_closing_what_runs_ends_and_nothing_begins() -> None:
         story(told)
 
 
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="T13: what waits when the threads are closed, and what comes after, is never told: its caller hangs")
+@pytest.mark.xfail(
+    strict=True,
+    raises=TimeoutError,
+    reason="T13: what waits when the threads are closed, and what comes after, is never told: its caller hangs",
+)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_after_closing_nobody_waits_for_ever(when: str) -> None:
     async def told(threads: FairThreads, held: Held) -> None:
@@ -300,7 +307,11 @@ def test_threads_end_when_they_are_closed() -> None:
         await held.until(10)
         held.go()
         await asyncio.gather(*tasks)
-        mine = [thread for thread in threading.enumerate() if thread.ident not in before and thread.name == "capsa-call"]
+        mine = [
+            thread
+            for thread in threading.enumerate()
+            if thread.ident not in before and thread.name == "capsa-call"
+        ]
         assert len(mine) == 10
         assert all(thread.daemon for thread in mine), "they keep no process from ending"
         threads.close()
@@ -341,7 +352,9 @@ def test_loops_in_many_threads_use_them_at_once() -> None:
     got: list[list[int]] = []
 
     async def many(tenant: str) -> list[int]:
-        return list(await asyncio.gather(*(threads.run(tenant, lambda number=number: number) for number in range(100))))
+        return list(
+            await asyncio.gather(*(threads.run(tenant, partial(int, number)) for number in range(100)))
+        )
 
     def one(number: int) -> None:
         got.append(asyncio.run(many(f"tenant-{number}")))
@@ -409,7 +422,7 @@ class Model:
         self._begin()
 
     def ended(self, name: str) -> None:
-        tenant = name.split(" ")[0]
+        tenant = name.split(" ", maxsplit=1)[0]
         self._ended.add(name)
         if self._lines.get(tenant) and tenant not in self._turns:
             self._turns.append(tenant)

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +18,24 @@ from hypothesis import strategies as st
 from tests.sandbox import guests
 from tests.sandbox.guests import call, fails, script, send, tool
 from tests.sandbox.outside import Site
-from tests.tools.making import KEEPING, asks, component, decides, echo, journal, opened, outside, policy, remembers, says
+from tests.tools.making import (
+    KEEPING,
+    asks,
+    component,
+    decides,
+    echo,
+    journal,
+    opened,
+    outside,
+    policy,
+    remembers,
+    says,
+)
 from tests.tools.ways import Tried, Way
 
 import capsa
 from capsa import _native
+from capsa.tools import Invoked
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 JSON = st.recursive(
@@ -106,11 +120,12 @@ def test_what_is_no_input_is_refused_and_nothing_happens(value: Any, says_: str)
     with opened() as store:
         tried = store.install(compensable("takes-back", "unreachable"))
         before = len(journal(store))
-        for pointer, made in (
+        calls: list[tuple[str, Callable[[], Invoked]]] = [
             ("/input", lambda: tried.invoke(value)),
             ("/input", lambda: tried.compensate(value, 1)),
             ("/output", lambda: tried.compensate(1, value)),
-        ):
+        ]
+        for pointer, made in calls:
             with pytest.raises(capsa.InvalidField) as refused:
                 made()
             assert refused.value.pointer == pointer
@@ -179,7 +194,12 @@ def test_every_field_of_an_answer(way: Way) -> None:
     assert (made.capsule, made.version, made.effect, made.engine) == ("remembers", 1, "idempotent", "fast")
     assert (made.output, made.recorded, made.denied, made.log) == ([None, "ok"], False, [], [])
     assert made.policy_digest == set_.effective_digest
-    assert (made.used.host_calls, made.used.fuel, made.used.egress_requests, made.used.log_lines) == (2, None, 0, 0)
+    assert (made.used.host_calls, made.used.fuel, made.used.egress_requests, made.used.log_lines) == (
+        2,
+        None,
+        0,
+        0,
+    )
     assert made.used.memory_bytes == 4 * 65_536
     assert 0 < made.used.cpu_ms < 50
     assert made.used.wall_ms > 0
@@ -193,7 +213,12 @@ def test_a_call_is_recorded_as_it_was_answered(way: Way) -> None:
     row = tried.invocation(made.id)
     assert tried.invocations() == [row]
     assert (row.id, row.function, row.capsule_version, row.principal) == (made.id, "invoke", 1, "local")
-    assert (row.policy_digest, row.used, row.denied, row.recorded) == (made.policy_digest, made.used, [], True)
+    assert (row.policy_digest, row.used, row.denied, row.recorded) == (
+        made.policy_digest,
+        made.used,
+        [],
+        True,
+    )
     assert row.input_digest == _native.digest('{"é":[1]}'.encode())
     assert row.output_digest == _native.digest(b'[null,"ok"]')
     assert (row.error, row.detail, row.denied_unlisted) == (None, None, 0)
@@ -300,7 +325,9 @@ def test_each_breach_is_in_the_audit_log(way: Way, name: str) -> None:
 
 def test_a_denial_is_a_breach_though_the_call_is_answered(way: Way, site: Site) -> None:
     steps = [send(f"http://127.0.0.1:{site.port}/", method="POST") for _ in range(70)]
-    tried = way.install(component("asks", script(*steps), "read", http=[{"hosts": ["*"], "schemes": ["http"]}]))
+    tried = way.install(
+        component("asks", script(*steps), "read", http=[{"hosts": ["*"], "schemes": ["http"]}])
+    )
     tried.set_policy(policy(limits={"egress_requests": 100}, **outside(site)))
     made = tried.invoke()
     assert made.output == ["denied"] * 70
@@ -316,7 +343,7 @@ def test_a_denial_is_a_breach_though_the_call_is_answered(way: Way, site: Site) 
 @pytest.mark.parametrize("function", ["frame", "reward"])
 def test_breaches_of_decision_capsules_are_audited(way: Way, function: str) -> None:
     """They change nothing else."""
-    broken = decides("broken", **{function: "unreachable"})
+    broken = decides("broken", **{function: "unreachable"})  # type: ignore[arg-type]
     tried = way.install(broken)
     if function == "frame":
         with pytest.raises(capsa.CapsuleTrapped):
@@ -374,7 +401,7 @@ def test_calls_are_paged(way: Way) -> None:
     assert [row.id for row in tried.invocations()] == made
     for wrong in ({"after": -1}, {"limit": 0}, {"limit": 1001}, {"limit": True}, {"after": 1.5}):
         with pytest.raises(capsa.InvalidField):
-            tried.invocations(**wrong)  # type: ignore[arg-type]
+            tried.invocations(**wrong)
 
 
 UNKNOWN: Final[list[Any]] = [
@@ -429,9 +456,7 @@ def _bytes_in(payload: bytes) -> list[bytes]:
 def test_a_call_outlives_the_store(tmp_path: Path) -> None:
     with Way("folder, threads", tmp_path / "store") as way:
         tried = way.install(echo())
-        rows = []
-        for number in range(3):
-            rows.append(tried.invocation(tried.invoke(number).id))
+        rows = [tried.invocation(tried.invoke(number).id) for number in range(3)]
         for _ in range(2):
             way.restart()
             tried = way.again(tried)
@@ -453,7 +478,9 @@ def test_an_export_shows_calls_and_what_was_kept(way: Way, tmp_path: Path) -> No
     assert (told["invoked"], told["policy"]["name"], told["version"]) == (1, "tried", 1)
     assert (folder / "current.wasm").read_bytes() == remembers()
     assert (folder / "snapshots" / "1.wasm").read_bytes() == remembers()
-    types = [json.loads(row)["type"] for row in (tmp_path / "export" / "events.jsonl").read_text().splitlines()]
+    types = [
+        json.loads(row)["type"] for row in (tmp_path / "export" / "events.jsonl").read_text().splitlines()
+    ]
     assert types == ["created", "created", "installed", "policy_changed", "kv_changed", "invoked"]
 
 

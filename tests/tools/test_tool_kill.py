@@ -51,7 +51,9 @@ def test_kill_9_loses_no_answer(tmp_path: Path) -> None:
         assert not said.keys() & answered.keys()
         answered |= said
         with opened(folder) as store:
-            number = int.from_bytes(store._fold.tools["default", "default", "tool"].kv.entries()["n"], "little")
+            number = int.from_bytes(
+                store._fold.tools["default", "default", "tool"].kv.entries()["n"], "little"
+            )
             assert number >= max(answered)
             changes = [cbor2.loads(event.payload)["value"] for event in journal(store, "kv_changed")]
             assert [int.from_bytes(value, "little") for value in changes] == list(range(1, number + 1))

@@ -17,7 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.sandbox.guests import Span, call, script, swap
 from tests.sandbox.outside import Site
-from tests.tools.making import KEEPING, component, counts, echo, journal, keeps, opened, outside, policy, remembers, together
+from tests.tools.making import (
+    KEEPING,
+    component,
+    counts,
+    echo,
+    journal,
+    keeps,
+    opened,
+    outside,
+    policy,
+    remembers,
+    together,
+)
 from tests.tools.ways import Way
 
 import capsa
@@ -80,13 +92,28 @@ def test_compare_and_swap(way: Way) -> None:
     pairs = [(None, None), ("x", "y"), (None, "1"), (None, "2"), ("", "2"), ("1", "1"), ("1", "2"), ("2", None), ("2", "3"), (None, ""), (None, "4"), ("", "5")]  # fmt: skip
     tried = way.install(keeps("tool", *(swap("k", before, after) for before, after in pairs)))
     tried.set_policy(policy(**KEEPING))
-    assert tried.invoke().output == [True, False, True, False, False, True, True, True, False, True, False, True]
+    assert tried.invoke().output == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
     assert kept(way.store) == {"k": b"5"}
     assert [cbor2.loads(event.payload)["value"] for event in journal(way.store, "kv_changed")] == [b"1", b"2", None, b"", b"5"]  # fmt: skip
 
 
 def test_what_was_kept_before_a_failure_stays(way: Way) -> None:
-    tried = way.install(component("tool", script(call("kv.set", "k", "v"), then="unreachable"), "idempotent", **KEEPING))
+    tried = way.install(
+        component("tool", script(call("kv.set", "k", "v"), then="unreachable"), "idempotent", **KEEPING)
+    )
     tried.set_policy(policy(**KEEPING))
     with pytest.raises(capsa.CapsuleTrapped):
         tried.invoke()
@@ -111,7 +138,9 @@ def test_every_tool_has_its_own(way: Way) -> None:
         max_size=25,
     )
 )  # fmt: skip
-def test_changes_do_what_a_dictionary_does(changes: list[tuple[str, bytes | None, tuple[bytes | None] | None]]) -> None:
+def test_changes_do_what_a_dictionary_does(
+    changes: list[tuple[str, bytes | None, tuple[bytes | None] | None]],
+) -> None:
     """Within a quota of bytes and keys, against the simplest model; live, folded and restored."""
     with opened() as store:
         store.install(remembers("tool"))
@@ -119,9 +148,15 @@ def test_changes_do_what_a_dictionary_does(changes: list[tuple[str, bytes | None
         model: dict[str, bytes] = {}
         for key, value, expected in changes:
             before = model.get(key)
-            after = {name: kept for name, kept in model.items() if name != key} | ({} if value is None else {key: value})
+            after = {name: kept for name, kept in model.items() if name != key} | (
+                {} if value is None else {key: value}
+            )
             size = sum(len(name) + len(kept) for name, kept in after.items())
-            fits = value is None or (before is not None and len(value) <= len(before)) or (size <= 60 and len(after) <= 3)
+            fits = (
+                value is None
+                or (before is not None and len(value) <= len(before))
+                or (size <= 60 and len(after) <= 3)
+            )
             answer = books.change(key, value, expected, 60, 3)
             if expected is not None and expected[0] != before:
                 assert answer is False
@@ -155,7 +190,10 @@ def test_no_increment_is_lost(site: Site) -> None:
             assert answer == sorted(answer)
         assert kept(store) == {"n": (64).to_bytes(4, "little")}
         assert len(site.asked) > 64, "some of them had to try again: it was a race"
-        said = [int.from_bytes(cbor2.loads(event.payload)["value"], "little") for event in journal(store, "kv_changed")]
+        said = [
+            int.from_bytes(cbor2.loads(event.payload)["value"], "little")
+            for event in journal(store, "kv_changed")
+        ]
         assert said == list(range(1, 65))
         assert store.rebuild().equal
 
@@ -182,7 +220,9 @@ def test_swaps_of_many_threads_take_turns() -> None:
         failed = together(16, increments)
         assert kv.get("n") == b"800"
         assert sum(each for each in failed if isinstance(each, int)) > 0, "it was a race"
-        assert [int(cbor2.loads(event.payload)["value"]) for event in journal(store, "kv_changed")] == list(range(1, 801))
+        assert [int(cbor2.loads(event.payload)["value"]) for event in journal(store, "kv_changed")] == list(
+            range(1, 801)
+        )
 
 
 @pytest.mark.usefixtures("hasty")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from tests.sandbox.guests import call, script, send, tool
@@ -15,7 +15,7 @@ from tests.tools.ways import Way
 import capsa
 from capsa.policies import READY, load_policy
 
-EVERYTHING = {
+EVERYTHING: Final[dict[str, Any]] = {
     "clock": True,
     "random": True,
     "config": ["place", "other"],
@@ -39,7 +39,12 @@ def test_without_a_policy_of_its_own_a_tool_may_nothing(way: Way) -> None:
     assert policy_.digest == load_policy("pure").digest
     assert sorted(policy_.not_granted) == ["clock", "config", "files", "http", "kv", "random", "secrets"]
     effective = policy_.effective
-    assert (effective["clock"], effective["random"], effective["kv"], effective["files"]) == (False, False, None, None)
+    assert (effective["clock"], effective["random"], effective["kv"], effective["files"]) == (
+        False,
+        False,
+        None,
+        None,
+    )
     assert (effective["config"], effective["secrets"], effective["http"]["allowed"]) == ({}, [], [])
     with pytest.raises(capsa.CapabilityDenied) as denied:
         tried.invoke()
@@ -55,7 +60,10 @@ def test_what_is_effective_is_wanted_and_allowed(way: Way) -> None:
         kv={"access": "read", "max_bytes": 5000, "max_keys": 2},
         config={"place": "here", "unwanted": "there"},
         http=[{"hosts": ["api.example.com"], "methods": ["GET", "POST"]}],
-        secrets=[{"name": "key", "hosts": ["*.example.com"]}, {"name": "unwanted", "hosts": ["a.example.com"]}],
+        secrets=[
+            {"name": "key", "hosts": ["*.example.com"]},
+            {"name": "unwanted", "hosts": ["a.example.com"]},
+        ],
         limits={"cpu_ms": 7, "concurrency": 3},
     )
     effective = tried.set_policy(allowed).effective
@@ -117,7 +125,9 @@ def test_only_if_nobody_was_faster(way: Way) -> None:
         with pytest.raises(capsa.StaleDocument):
             tried.set_policy(policy(limits={"cpu_ms": 5}), if_digest=stale)
     assert tried.policy == second
-    assert tried.set_policy(policy(limits={"cpu_ms": 6}), if_digest=second.digest).policy["limits"]["cpuMs"] == 6
+    assert (
+        tried.set_policy(policy(limits={"cpu_ms": 6}), if_digest=second.digest).policy["limits"]["cpuMs"] == 6
+    )
     assert len(journal(way.store, "policy_changed")) == 2
 
 
@@ -140,7 +150,10 @@ def test_wherever_a_policy_comes_from(tmp_path: Path, source: str) -> None:
         ({"schema": 1, "name": "x", "grants": {"clok": True}}, "/grants/clok"),
         ({"schema": 1, "name": "x", "limits": {"cpu_ms": 0}}, "/limits/cpu_ms"),
         ({"schema": 1, "name": "x", "engine": "fast", "limits": {"fuel": 5}}, "/limits/fuel"),
-        ({"schema": 1, "name": "x", "grants": {"http": [{"hosts": ["127.0.0.1"]}]}}, "/grants/http/0/hosts/0"),
+        (
+            {"schema": 1, "name": "x", "grants": {"http": [{"hosts": ["127.0.0.1"]}]}},
+            "/grants/http/0/hosts/0",
+        ),
         ({"schema": 1}, None),
         ({}, None),
         ("no such policy\n", None),
@@ -194,7 +207,9 @@ def test_an_install_may_want_more_than_is_granted(way: Way) -> None:
     """The policy stays as it is: it is the operator's."""
     tried = way.install(component("echo", tool(), "read", clock=True))
     set_ = tried.set_policy(policy(clock=True))
-    way.install(component("echo", script(call("clock.now"), call("random.number")), "read", clock=True, random=True))
+    way.install(
+        component("echo", script(call("clock.now"), call("random.number")), "read", clock=True, random=True)
+    )
     assert tried.policy.policy == set_.policy
     assert tried.policy.not_granted == ["random"]
     with pytest.raises(capsa.CapabilityDenied, match="random"):

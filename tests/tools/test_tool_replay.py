@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.sandbox import guests
-from tests.sandbox.answers import SPELLINGS, ANSWERS
+from tests.sandbox.answers import ANSWERS, SPELLINGS
 from tests.sandbox.guests import KEPT, call, fails, keys, script, send, swap, tool
 from tests.sandbox.outside import Asked, Site, answer
 from tests.tools.making import KEEPING, component, echo, journal, opened, outside, policy, says
@@ -82,7 +82,7 @@ def test_everything_comes_back_to_the_same_bytes(tmp_path: Path, turning: Site) 
         way.store.tenant("default").set_secret("key", SECRET)
         tried.set_policy(allowed(turning))
         made = [tried.invoke({"call": number}, record=True) for number in range(3)]
-        first, second, third = (one.output for one in made)
+        first, second, _ = (one.output for one in made)
         assert all(one.recorded for one in made)
         assert first[6:10] == [None, "ok", True, "w"]
         assert (second[6], second[9]) == ("last", "w")
@@ -93,7 +93,9 @@ def test_everything_comes_back_to_the_same_bytes(tmp_path: Path, turning: Site) 
         def check() -> None:
             for one in made:
                 again = tried.replay(one.id)
-                assert again == Replayed(id=one.id, same=True, differences=[], output=one.output, recorded_output=one.output)
+                assert again == Replayed(
+                    id=one.id, same=True, differences=[], output=one.output, recorded_output=one.output
+                )
 
         check()
         assert len(turning.asked) == asked, "nothing outside is asked"
@@ -183,11 +185,16 @@ def test_bad_output_is_none_in_a_replay_either(text: str) -> None:
         assert (again.output, again.recorded_output) == (None, None)
 
 
-@pytest.mark.xfail(strict=True, reason="T9: a recorded call that ran out of its time while it waited outside is told as different when it is replayed")
+@pytest.mark.xfail(
+    strict=True,
+    reason="T9: a recorded call that ran out of its time while it waited outside is told as different when it is replayed",
+)
 def test_a_call_that_ran_out_of_time_is_replayed(turning: Site) -> None:
     with opened() as store:
         slow = f"http://127.0.0.1:{turning.port}/silent"
-        tried = store.install(component("tool", script(send(slow), call("clock.now")), "read", clock=True, **outside(turning)))
+        tried = store.install(
+            component("tool", script(send(slow), call("clock.now")), "read", clock=True, **outside(turning))
+        )
         tried.set_policy(policy("deterministic", {"wall_ms": 100}, clock=True, **outside(turning)))
         with pytest.raises(capsa.CapsuleDeadline):
             tried.invoke(record=True)
@@ -223,7 +230,9 @@ def test_only_the_deterministic_engine_records(way: Way) -> None:
 
 def test_a_recording_that_gets_too_large_ends_the_call(way: Way) -> None:
     """Nothing larger than a recording may be comes into the journal."""
-    tried = way.install(component("tool", script(call("random.bytes", 65_536, times=200)), "read", random=True))
+    tried = way.install(
+        component("tool", script(call("random.bytes", 65_536, times=200)), "read", random=True)
+    )
     tried.set_policy(policy("deterministic", {"memory_bytes": 1 << 26}, random=True))
     tried.invoke()
     with pytest.raises(capsa.CapsuleLimit):
@@ -235,7 +244,11 @@ def test_a_recording_that_gets_too_large_ends_the_call(way: Way) -> None:
 
 
 def _said(store: capsa.Store, id_: str) -> dict[str, Any]:
-    [event] = [event for event in journal(store, "invoked", "breached") if id_[4:] == cbor2.loads(event.payload)["id"].hex()]
+    [event] = [
+        event
+        for event in journal(store, "invoked", "breached")
+        if id_[4:] == cbor2.loads(event.payload)["id"].hex()
+    ]
     recording: dict[str, Any] = cbor2.loads(event.payload)["recording"]
     return recording
 
@@ -247,11 +260,11 @@ def _tampered_calls(calls: bytes, at: int, **changes: Any) -> bytes:
 
 
 TAMPERED: Final[dict[str, tuple[Any, str]]] = {
-    "output": (lambda said: {"output": '["forged"]'}, "output"),
-    "error": (lambda said: {"error": ["capsule-trapped", "forged"]}, "error"),
+    "output": (lambda _: {"output": '["forged"]'}, "output"),
+    "error": (lambda _: {"error": ["capsule-trapped", "forged"]}, "error"),
     "log": (lambda said: {"log": [*said["log"], ["info", "forged"]]}, "log"),
     "fuel": (lambda said: {"fuel": said["fuel"] + 1}, "fuel"),
-    "input": (lambda said: {"input": '{"call":17}'}, "output"),
+    "input": (lambda _: {"input": '{"call":17}'}, "output"),
     "an answer": (lambda said: {"calls": _tampered_calls(said["calls"], 0, answer=cbor2.dumps("forged"))}, "output"),
     "an answer of another type": (lambda said: {"calls": _tampered_calls(said["calls"], 0, answer=cbor2.dumps(5))}, "error"),
     "what was asked": (lambda said: {"calls": _tampered_calls(said["calls"], 0, args=cbor2.dumps("other"))}, "error"),
@@ -304,7 +317,9 @@ def test_a_recording_that_was_changed_on_disk_is_found(tmp_path: Path) -> None:
 
 
 def _everywhere(folder: Path) -> bytes:
-    return b"\n".join(path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "vault")
+    return b"\n".join(
+        path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "vault"
+    )
 
 
 @pytest.mark.parametrize("spelled", ["echo", *SPELLINGS])
@@ -313,12 +328,20 @@ def test_a_recording_never_holds_a_secret(tmp_path: Path, turning: Site, spelled
     path = "/" if spelled == "echo" else f"/{spelled.replace(' ', '-')}"
     url = f"http://127.0.0.1:{turning.port}{path}"
     turning._answers = ANSWERS
-    told = "headers" if spelled in ("header", "cookie", "location") else "status" if spelled == "status" else None
+    told = (
+        "headers"
+        if spelled in ("header", "cookie", "location")
+        else "status"
+        if spelled == "status"
+        else None
+    )
     steps = script(call("secrets.handle", "key", keep=True), send(url, headers=[("X-Key", KEPT)], told=told))
     with opened(tmp_path / "store") as store:
         tried = store.install(component("tool", steps, "read", **{name: value for name, value in wanted(turning).items() if name in ("secrets", "http")}))  # fmt: skip
         store.tenant("default").set_secret("key", SECRET)
-        tried.set_policy(policy("deterministic", **outside(turning), secrets=[{"name": "key", "hosts": ["127.0.0.1"]}]))
+        tried.set_policy(
+            policy("deterministic", **outside(turning), secrets=[{"name": "key", "hosts": ["127.0.0.1"]}])
+        )
         try:
             made = repr(tried.invoke(record=True))
         except capsa.CapsaError as error:
@@ -331,7 +354,15 @@ def test_a_recording_never_holds_a_secret(tmp_path: Path, turning: Site, spelled
         store.export(tmp_path / "export")
         store._durable()
         said = _everywhere(tmp_path) + "\n".join([made, repr(again), repr(row), repr(store.audit())]).encode()
-        for part in (b"hunter2", b"sword", b"68756e746572", b"aHVudGVy", b"%68%75", b"\\u0068\\u0075", b"&#x68;"):
+        for part in (
+            b"hunter2",
+            b"sword",
+            b"68756e746572",
+            b"aHVudGVy",
+            b"%68%75",
+            b"\\u0068\\u0075",
+            b"&#x68;",
+        ):
             assert part not in said, part
         assert re.search(b"capsa-secret-[0-9a-f]{32}", said), "its handle is there"
 
@@ -343,8 +374,7 @@ def test_calls_are_recorded_by_many_threads(way: Way) -> None:
     ids: list[str] = []
 
     def records() -> None:
-        for number in range(10):
-            ids.append(tried.sync.invoke(number, record=True).id)
+        ids.extend(tried.sync.invoke(number, record=True).id for number in range(10))
 
     threads = [threading.Thread(target=records) for _ in range(8)]
     for thread in threads:

@@ -28,12 +28,17 @@ from capsa.tools._vault import MAX_SECRETS, MAX_VALUE_BYTES
 
 GRANT: Final[dict[str, Any]] = {"secrets": [{"name": "key", "hosts": ["127.0.0.1"]}]}
 #: They begin with what stands nowhere else.
-VALUES: Final = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60).map(lambda text: f"Zq~{text}")
+VALUES: Final = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60).map(
+    lambda text: f"Zq~{text}"
+)
 
 
 def sends_it(site: Site, name: str = "tool") -> bytes:
     """Sends the secret to the site."""
-    steps = [call("secrets.handle", "key", keep=True), send(f"http://127.0.0.1:{site.port}/", headers=[("X-Key", KEPT)])]
+    steps = [
+        call("secrets.handle", "key", keep=True),
+        send(f"http://127.0.0.1:{site.port}/", headers=[("X-Key", KEPT)]),
+    ]
     return component(name, script(*steps), "read", **GRANT, **outside(site))
 
 
@@ -94,7 +99,9 @@ def test_a_file_that_others_can_open_is_refused(folder: Path, mode: int) -> None
         assert store.tenant("default").secrets() == ["key"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"key": 5}', b'{"key": "hunter2-hunter2", "', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"key": 5}', b'{"key": "hunter2-hunter2", "', b"\xff"]
+)
 def test_a_file_that_holds_something_else_is_refused_without_telling_it(folder: Path, content: bytes) -> None:
     with opened(folder) as store:
         store.install(echo())
@@ -125,9 +132,9 @@ def test_a_write_that_fails_changes_nothing(folder: Path, monkeypatch: pytest.Mo
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", fails)
-            for change in (lambda: tenant.set_secret("key", "after-after"), lambda: tenant.set_secret("new", "value")):
+            for name in ("key", "new"):
                 with pytest.raises(capsa.HostFault, match="No space left"):
-                    change()
+                    tenant.set_secret(name, "after-after")
         assert len(journal(store)) == events
         assert store._vault.values("default") == {"key": "before-before"}
         tenant.set_secret("key", "after-after")
@@ -162,7 +169,20 @@ def test_a_backup_holds_no_secrets(folder: Path, tmp_path: Path) -> None:
 # --- names and values
 
 
-NO_NAMES: Final[list[Any]] = ["", "a b", "é", "a" * 65, "a.b", "../key", "a/b", "key\n", None, 5, b"key", "\ud800"]
+NO_NAMES: Final[list[Any]] = [
+    "",
+    "a b",
+    "é",
+    "a" * 65,
+    "a.b",
+    "../key",
+    "a/b",
+    "key\n",
+    None,
+    5,
+    b"key",
+    "\ud800",
+]
 
 
 def test_names_that_are_none(way: Way) -> None:
@@ -196,7 +216,9 @@ def test_values_that_are_none_are_not_told(value: Any) -> None:
         assert store.tenant("default").secrets() == []
 
 
-@pytest.mark.xfail(strict=True, reason="T11: setting a secret to None, as an environment without it gives, removes it")
+@pytest.mark.xfail(
+    strict=True, reason="T11: setting a secret to None, as an environment without it gives, removes it"
+)
 def test_no_value_is_no_value() -> None:
     with opened() as store:
         store.install(echo())
@@ -208,7 +230,9 @@ def test_no_value_is_no_value() -> None:
         assert tenant.secrets() == ["key"]
 
 
-@pytest.mark.parametrize("value", ["!", "~", "a b  c", "x" * MAX_VALUE_BYTES, '"\\{}', "$(rm -rf)"], ids=lambda value: value[:12])
+@pytest.mark.parametrize(
+    "value", ["!", "~", "a b  c", "x" * MAX_VALUE_BYTES, '"\\{}', "$(rm -rf)"], ids=lambda value: value[:12]
+)
 def test_values_at_the_edges(site: Site, value: str) -> None:
     with opened() as store:
         store.install(sends_it(site)).set_policy(policy(**GRANT, **outside(site)))
@@ -234,7 +258,11 @@ def test_there_are_only_so_many() -> None:
 def test_unknown_tenants_and_secrets(way: Way) -> None:
     way.install(echo())
     nobody = way.store.tenant("nobody")
-    for ask in (nobody.secrets, lambda: nobody.set_secret("key", "value"), lambda: nobody.remove_secret("key")):
+    for ask in (
+        nobody.secrets,
+        lambda: nobody.set_secret("key", "value"),
+        lambda: nobody.remove_secret("key"),
+    ):
         with pytest.raises(capsa.UnknownTenant):
             ask()
     events = len(journal(way.store))
@@ -266,7 +294,10 @@ def test_what_is_set_counts_from_the_next_call_on(way: Way, site: Site) -> None:
         assert got(site) == ["value-again"]
 
 
-@pytest.mark.xfail(strict=True, reason="T10: a tool that is bound while a secret is set may keep the old value until its policy changes")
+@pytest.mark.xfail(
+    strict=True,
+    reason="T10: a tool that is bound while a secret is set may keep the old value until its policy changes",
+)
 def test_a_rotation_counts_though_a_call_binds_meanwhile(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call has read the old value, and is about to bind the tool with it."""
     with opened() as store:
@@ -350,7 +381,10 @@ def test_secrets_of_many_threads(folder: Path) -> None:
 
         reading = threading.Thread(target=reads)
         reading.start()
-        together(8, lambda number: [tenant.set_secret(f"key-{number}-{each}", f"value-{each}") for each in range(5)])
+        together(
+            8,
+            lambda number: [tenant.set_secret(f"key-{number}-{each}", f"value-{each}") for each in range(5)],
+        )
         stop.set()
         reading.join()
         assert broken == []
@@ -425,10 +459,24 @@ def test_a_secret_is_told_nowhere(echoing: Site, tmp_path: Path, value: str) -> 
                 store.backup(home / "backup", keys=True)
                 store.upkeep()
             files = [path for path in home.rglob("*") if path.is_file()]
-            kept = [path for path in files if value.encode() in path.read_bytes() or json.dumps(value).encode() in path.read_bytes()]
+            kept = [
+                path
+                for path in files
+                if value.encode() in path.read_bytes() or json.dumps(value).encode() in path.read_bytes()
+            ]
             assert [path.relative_to(home) for path in kept] == [Path("store/vault/default.json")]
-            everything = b"\n".join(path.read_bytes() for path in files if path.parent.name != "vault") + repr(said).encode() + "\n".join(logs.said).encode()
-            for spelled in (value.encode(), value.encode().hex().encode(), base64.b64encode(value.encode()), repr(value)[1:-1].encode(), json.dumps(value)[1:-1].encode()):
+            everything = (
+                b"\n".join(path.read_bytes() for path in files if path.parent.name != "vault")
+                + repr(said).encode()
+                + "\n".join(logs.said).encode()
+            )
+            for spelled in (
+                value.encode(),
+                value.encode().hex().encode(),
+                base64.b64encode(value.encode()),
+                repr(value)[1:-1].encode(),
+                json.dumps(value)[1:-1].encode(),
+            ):
                 assert spelled not in everything
             assert re.search(rb"capsa-secret-[0-9a-f]{32}", everything), "what was looked through is there"
     finally:

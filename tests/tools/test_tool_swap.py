@@ -22,7 +22,9 @@ THREADS: Final = 8
 VERSIONS: Final = 12
 
 
-def under_load(invoke: Callable[[], Invoked], change: Callable[[int], object], count: int) -> list[list[Invoked]]:
+def under_load(
+    invoke: Callable[[], Invoked], change: Callable[[int], object], count: int
+) -> list[list[Invoked]]:
     """What eight threads are answered, each in order, while something is changed so many times."""
     stop = threading.Event()
     answers: list[list[Invoked]] = [[] for _ in range(THREADS)]
@@ -101,7 +103,7 @@ def test_policies_under_load(way: Way) -> None:
     assert way.store.rebuild().equal
 
 
-def test_secrets_and_both_under_load(tmp_path: Path, site: Site) -> None:
+def test_secrets_and_both_under_load(tmp_path: Path) -> None:
     """Recorded calls replay to the same, whatever was installed while they ran."""
     with opened(tmp_path / "store") as store:
         tried = store.install(says("tool", "1"))
@@ -168,7 +170,9 @@ def test_a_call_that_runs_during_an_install_is_of_its_own_version(waiting: tuple
         tried = store.install(waits(site))
         before = tried.set_policy(policy("deterministic", **outside(site)))
         ended: list[Any] = []
-        thread = threading.Thread(target=lambda: ended.extend(together(1, lambda _: tried.invoke(record=True))))
+        thread = threading.Thread(
+            target=lambda: ended.extend(together(1, lambda _: tried.invoke(record=True)))
+        )
         thread.start()
         assert made.came.acquire(timeout=20)
         store.install(echo("tool"))

@@ -73,13 +73,15 @@ fn check_host(text: &str, destination: &Destination) {
 /// What the standard library knows of addresses that are nobody's business, in any of the forms that embed one.
 fn is_inside(address: IpAddr) -> bool {
     let v4 = |address: Ipv4Addr| {
+        let [a, b, c, _] = address.octets();
         address.is_private()
             || address.is_loopback()
             || address.is_link_local()
-            || address.is_unspecified()
-            || address.is_broadcast()
             || address.is_documentation()
-            || address.is_multicast()
+            || (a == 0 || a >= 224)
+            || (a == 100 && (64..128).contains(&b))
+            || (a == 198 && (18..20).contains(&b))
+            || (a, b, c) == (192, 0, 0)
     };
     match address {
         IpAddr::V4(address) => v4(address),
@@ -90,7 +92,9 @@ fn is_inside(address: IpAddr) -> bool {
                 || address.is_unique_local()
                 || address.is_unicast_link_local()
                 || address.to_ipv4().is_some_and(v4)
-                || address.octets()[..2] == [0x20, 0x02]
+                || [0x2002, 0x3fff, 0x5f00].contains(&address.segments()[0])
+                || address.segments()[..2] == [0x64, 0xff9b]
+                || (address.segments()[0] == 0x2001 && address.segments()[1] < 0x200)
         }
     }
 }

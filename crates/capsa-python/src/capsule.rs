@@ -95,7 +95,7 @@ impl Capsule {
         fields: &Fields,
         made: &[world::Made],
     ) -> Result<(f64, Vec<(String, String)>), Raised> {
-        self.values.run(py, || {
+        self.values.run(py, component.is_slow(), || {
             let valued = component.reward_for(&self.tenant, fields, made).map_err(|failed| failed.error)?;
             let [low, high] = program.reward_range();
             // A declared sum of weights may end a rounding error outside; anything more is a fault.

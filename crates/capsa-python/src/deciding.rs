@@ -37,7 +37,9 @@ impl Capsule {
         context_key: Option<&str>,
         asked: &Asked,
     ) -> Result<Decision, Raised> {
-        let made = self.decides.run(py, || self.decide_once(nonce, now_ms, input, context_key, asked))?;
+        let made = self
+            .decides
+            .run(py, self.ready().1.is_slow(), || self.decide_once(nonce, now_ms, input, context_key, asked))?;
         let payload = PyBytes::new(py, &made.payload).unbind();
         let decision = Decision::new(made.record, Arc::clone(&self.origin), made.version, payload);
         Ok(decision.with_words(made.warnings, made.log))

@@ -7,7 +7,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use capsa_core::world::{Choice, Made, Value};
@@ -317,10 +316,10 @@ impl Component {
         let at_once = AT_ONCE.get();
         let refused = |error| (Err(error), Log::default());
         let slow = self.is_slow();
-        if at_once && slow.load(Relaxed) {
+        if at_once && slow {
             return refused(CallError::TooSlow);
         }
-        let turns = slow.load(Relaxed).then(|| Turns::new(&shared.gate, tenant));
+        let turns = slow.then(|| Turns::new(&shared.gate, tenant));
         let busy = || CallError::Busy { instances: shared.instances, waited: shared.wait };
         let slot = if at_once { shared.slots.take_now() } else { shared.slots.take() };
         let Some(_slot) = slot else {
@@ -331,7 +330,7 @@ impl Component {
         let answer = self.call_in::<P, R>(&mut store, export, params);
         let state = store.into_data();
         if state.was_slow {
-            slow.store(true, Relaxed);
+            self.was_slow();
         }
         (answer, state.log.into_log())
     }

@@ -1,7 +1,7 @@
 //! A loaded component, ready for calls.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
@@ -54,8 +54,13 @@ impl Component {
         &self.0.origin
     }
 
-    pub(crate) fn is_slow(&self) -> &AtomicBool {
-        &self.0.slow
+    /// Whether a call of it took longer than one may that has to be over at once.
+    pub fn is_slow(&self) -> bool {
+        self.0.slow.load(Relaxed)
+    }
+
+    pub(crate) fn was_slow(&self) {
+        self.0.slow.store(true, Relaxed);
     }
 
     pub(crate) fn shared(&self) -> &Shared {

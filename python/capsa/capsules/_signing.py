@@ -419,7 +419,7 @@ def _length(length: int) -> bytes:
 
 
 def _read_length(component: bytes, at: int, end: int) -> tuple[int, int]:
-    """A length of 32 bits as LEB128, in at most 5 bytes, and where it ends."""
+    """A length as LEB128, in at most 5 bytes, and where it ends. What is past 32 bits is past any component, too."""
     length = 0
     for shift in range(0, 35, 7):
         if at >= min(end, len(component)):
@@ -430,8 +430,6 @@ def _read_length(component: bytes, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             break
     else:
-        raise _cut_off()
-    if length >= 2**32:
         raise _cut_off()
     return length, at
 
