@@ -1,10 +1,10 @@
 """What does loading a component of 20 MiB from the cache cost, against compiling it?
 
 The component is nothing but code: thousands of functions that differ, each of a loop, branches, loads, stores and calls, the
-same bytes on any machine. It is compiled once, by all processors, on a host with an empty cache; then fresh hosts load it
-from there, again and again. The file of the cache is in the system's page cache by then, as after a restart of the
-server alone. Making the host is told apart. A second component has half its bytes in data, as those of languages that bring their own
-runtime; it is told without a bar.
+same bytes on any machine. It is compiled once, on a host with an empty cache; then fresh hosts load it from there, again and
+again. The cache's file is in memory by then, as after a restart of the server alone. Making the host is told apart.
+Compiling uses every processor and loading one, so the ratio holds for a number of them. A second component has half its
+bytes in data, as those of languages that bring their own runtime; it is told without a bar.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keys that are always the same, capsules of every kind, and signatures written by hand."""
+"""Keys that are always the same, capsules of every kind, signatures written by hand, and a tenant that asks for them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.sandbox.guests import tool
 
+import capsa
 from capsa import _native
-from capsa.capsules import CapsuleSource, key_id, read_source, sign
+from capsa.capsules import CapsuleSource, key_id, sign
+from capsa.decisions import Settings
 
 #: Two signers.
 OURS: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -122,6 +124,13 @@ def nested(content: bytes) -> bytes:
     return b"\0asm\x0d\x00\x01\x00" + b"\x04" + leb(len(content)) + content
 
 
-def read(content: bytes) -> CapsuleSource:
-    """What an install reads."""
-    return read_source(content)
+def some_key(number: int) -> str:
+    """A key of nobody."""
+    return (number + 2).to_bytes(32, "little").hex()
+
+
+def guarded(store: capsa.Store, allow: str, *keys: Any, tenant: str = "default") -> Settings:
+    """Sets what a tenant lets in, and whom it trusts: us, if nobody is named."""
+    return store.tenant(tenant).change_settings(
+        install_allow=allow, trust=[public(key) for key in keys or (OURS,)]
+    )

@@ -267,6 +267,17 @@ def test_a_signature_has_one_spelling(spelling: str) -> None:
     assert faulty(changed)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_signing_writes_what_the_page_says(kind: str) -> None:
+    """An envelope that is written by hand."""
+    said = envelope(payload(component(kind), kind=kind))
+    assert signed(kind) == component(kind) + section(canonical(said))
+
+
+def test_a_long_envelope_is_not_read() -> None:
+    assert f"more than {MAX_ENVELOPE_BYTES} bytes" in faulty(spelled(SPELLINGS["much"]))
+
+
 def test_the_one_spelling_is_taken() -> None:
     """It is what the others differ in that is refused."""
     assert spelled(lambda said: said) == sign(FIXED, "router", "decision", OURS)

@@ -238,6 +238,15 @@ def test_a_call_takes_its_time(pairs: Callable[[bytes], Pair], shared: Served) -
         with pytest.raises(Unreachable):
             hasty.capsule("slow").invoke(1, timeout=0.05)
 
+    async def calls() -> None:
+        async with AsyncClient(shared.url, KEY, timeout=0.1) as hasty:
+            with pytest.raises(capsa.CapsuleDeadline):
+                await hasty.capsule("slow").invoke(1)
+            with pytest.raises(Unreachable):
+                await hasty.capsule("slow").invoke(1, timeout=0.05)
+
+    asyncio.run(calls())
+
 
 @pytest.mark.parametrize("call", ["invoke", "compensate", "read"])
 def test_a_call_is_sent_once(call: str) -> None:

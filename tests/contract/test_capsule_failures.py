@@ -39,7 +39,7 @@ NEEDED = """(if (i32.eq (memory.grow (i32.const 65000)) (i32.const -1)) (then un
 DIVE = "(call $dive (i32.const 0))"
 DIVER = "(func $dive (param i32) (result i32) (i32.add (call $dive (local.get 0)) (i32.const 1)))"
 
-FAULTS = {
+FAULTS: dict[str, tuple[bytes, type[capsa.CapsaError]]] = {
     "a trap": (guest(frame="unreachable"), capsa.CapsuleTrapped),
     "a division by zero": (guest(frame="(i32.div_u (i32.const 1) (i32.const 0))"), capsa.CapsuleTrapped),
     "an access out of bounds": (guest(frame="(i32.load (i32.const -4))"), capsa.CapsuleTrapped),
@@ -59,7 +59,7 @@ FAULTS = {
     ),
 }  # fmt: skip
 
-REWARDS = {
+REWARDS: dict[str, tuple[bytes, type[capsa.CapsaError]]] = {
     "a trap": (guest(reward="unreachable"), capsa.CapsuleTrapped),
     "an endless loop": (guest(reward=SPIN), capsa.CapsuleDeadline),
     "NaN": (

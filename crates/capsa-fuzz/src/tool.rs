@@ -61,10 +61,10 @@ pub(crate) fn call_both(component: &ToolComponent, input: &str) {
         assert!(made.used.memory_bytes <= 8 << 20 && made.log.lines.len() <= 4, "{made:?}");
     }
     let by_limit = |made: &Invocation| {
-        use CallError::{Crowded, Deadline, Fuel, Stack, Wall};
+        use CallError::{Deadline, Fuel, Stack, Wall};
         matches!(
             made.outcome,
-            Outcome::Stopped(Deadline { .. } | Wall { .. } | Fuel { .. } | Stack { .. } | Crowded { .. })
+            Outcome::Stopped(Deadline { .. } | Wall { .. } | Fuel { .. } | Stack { .. })
         )
     };
     if !by_limit(&fast) && !by_limit(&exact) {

@@ -354,7 +354,8 @@ impl Tool {
         let shared = self.component.0.host.shared();
         let started = Instant::now();
         let turns = (!around.inline).then(|| Turns::new(&shared.gate, around.tenant));
-        let Some(_slot) = shared.tool_slots.take() else {
+        let slot = if around.inline { shared.tool_slots.take_now() } else { shared.tool_slots.take() };
+        let Some(_slot) = slot else {
             return unstarted(CallError::Busy { instances: shared.tool_instances, waited: shared.wait });
         };
         let tape = match around.replay {

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from capsa.errors import Overloaded
+from capsa.errors import Overloaded, StoreClosed
 
 #: Threads. Most of them wait: for something outside, or for a processor, of which the sandbox gives out all but one.
 THREADS: Final = 64
@@ -19,6 +20,13 @@ PER_TENANT: Final = 16
 WAITING_PER_TENANT: Final = 128
 
 Result = TypeVar("Result")
+
+
+class _Waiting(NamedTuple):
+    """Work that waits: how it is begun, and how whoever waits is told that it never will be."""
+
+    begin: Callable[[], None]
+    drop: Callable[[], None]
 
 
 class FairThreads:
@@ -33,7 +41,7 @@ class FairThreads:
         self._begun: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = 0
         self._running: dict[str, int] = {}
-        self._queues: dict[str, deque[Callable[[], None]]] = {}
+        self._queues: dict[str, deque[_Waiting]] = {}
         #: Tenants that wait and have not all that they may have, in the order of their turns.
         self._turns: deque[str] = deque()
         self._busy = 0
@@ -46,6 +54,7 @@ class FairThreads:
 
         Raises:
             Overloaded: Too much of this tenant waits already.
+            StoreClosed: It was not begun, and never will be.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
@@ -60,18 +69,20 @@ class FairThreads:
             finally:
                 self._ended(tenant)
 
-        self._submit(tenant, begin)
+        self._submit(tenant, _Waiting(begin, lambda: _tell(loop, future, None, _closed())))
         return await future
 
-    def _submit(self, tenant: str, begin: Callable[[], None]) -> None:
+    def _submit(self, tenant: str, one: _Waiting) -> None:
         with self._lock:
+            if self._closed:
+                raise _closed()
             waiting = self._queues.setdefault(tenant, deque())
             if len(waiting) >= WAITING_PER_TENANT:
                 raise Overloaded(
                     f"{WAITING_PER_TENANT} calls of this tenant wait already",
                     remedy="try again, with fewer at once",
                 )
-            waiting.append(begin)
+            waiting.append(one)
             if len(waiting) == 1 and self._running.get(tenant, 0) < PER_TENANT:
                 self._turns.append(tenant)
             self._start()
@@ -81,7 +92,7 @@ class FairThreads:
         while self._turns and self._busy < THREADS and not self._closed:
             tenant = self._turns.popleft()
             waiting = self._queues[tenant]
-            begin = waiting.popleft()
+            begin = waiting.popleft().begin
             self._busy += 1
             self._running[tenant] = self._running.get(tenant, 0) + 1
             if not waiting:
@@ -91,8 +102,9 @@ class FairThreads:
             self._begun.put(begin)
             if self._threads < self._busy:
                 self._threads += 1
-                # A call that waits for something outside must not keep the process from ending.
-                threading.Thread(target=self._serve, name="capsa-call", daemon=True).start()
+                # Not `Thread`: its start waits until the thread runs, and that of a busy process takes long. Nor does this
+                # one keep the process from ending while a call waits for something outside.
+                _thread.start_new_thread(self._serve, ())
 
     def _serve(self) -> None:
         while (begin := self._begun.get()) is not None:
@@ -111,12 +123,17 @@ class FairThreads:
             self._start()
 
     def close(self) -> None:
-        """Begins nothing more. Calls that have begun go on; nobody waits for them."""
+        """Begins nothing more, and says so to whoever waits. Calls that have begun go on."""
         with self._lock:
             self._closed = True
             threads, self._threads = self._threads, 0
+            left = [one for waiting in self._queues.values() for one in waiting]
+            self._queues.clear()
+            self._turns.clear()
         for _ in range(threads):
             self._begun.put(None)
+        for one in left:
+            one.drop()
 
 
 def _tell(
@@ -128,8 +145,13 @@ def _tell(
         if error is None:
             future.set_result(result)
         else:
-            future.set_exception(error)
+            # A future refuses this one.
+            future.set_exception(RuntimeError("StopIteration") if isinstance(error, StopIteration) else error)
 
     # A loop that was closed meanwhile has nobody who waits.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(tell)
+
+
+def _closed() -> StoreClosed:
+    return StoreClosed("this store was closed", remedy="open it again")

@@ -175,7 +175,9 @@ class Calls:
             return None
         answer, error = _outcome(made)
         if isinstance(error, Overloaded):
-            # It never began.
+            # It never began. A thread may wait until it can.
+            if inline:
+                return None
             raise error
         self._books.log(made.log)
         kept = None
