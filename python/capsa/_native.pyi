@@ -289,7 +289,8 @@ class ToolComponent:
         grants: str,
         *,
         kv: KeyValues | None = None,
-        change: Callable[[str, bytes | None, tuple[bytes | None] | None, int, int], bool | None] | None = None,
+        change: Callable[[str, bytes | None, tuple[bytes | None] | None, int, int], bool | None]
+        | None = None,
         files: Files | None = None,
         secrets: dict[str, str] | None = None,
         detached: bool = False,

@@ -364,6 +364,37 @@ class Stopped(BaseException):
     """The process ends here."""
 
 
+def test_purged_logs_are_not_shown_though_a_crash_ends_the_purge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the word on, before any of it is gone, and after a restart."""
+    with opened(tmp_path / "store") as store:
+        tried = store.install(echo())
+        tried.set_policy(policy("deterministic"))
+        before = tried.invoke(1, record=True).id
+
+        def ends(*_: object, **__: object) -> None:
+            raise Stopped
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store.journal, "erase", ends)
+            with pytest.raises(Stopped):
+                tried.purge_logs()
+        after = tried.invoke(2).id
+        assert not journal(store, "invoked")[0].erased
+        assert [row.id for row in tried.invocations()] == [after]
+        for ask in (tried.invocation, tried.replay_invocation):
+            with pytest.raises(capsa.UnknownInvocation):
+                ask(before)
+    with opened(tmp_path / "store") as store:
+        tried = store.capsule("echo")
+        assert [row.id for row in tried.invocations()] == [after]
+        store.upkeep()
+        assert [event.erased for event in journal(store, "invoked")] == [True, False]
+        assert [row.id for row in tried.invocations()] == [after]
+        assert store.rebuild().equal
+
+
 def test_a_purge_that_a_crash_ends_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path / "store") as store:
         store.tenant("acme").job("j").install(files()).set_policy(policy(**FILES))

@@ -292,9 +292,6 @@ def test_a_breach_on_the_loop_is_on_disk_with_the_next_wait(tmp_path: Path) -> N
     run(story, tmp_path / "store")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="T14: a call on the loop waits up to a second for a place where all are taken"
-)
 def test_calls_that_wait_outside_leave_the_loop_alone() -> None:
     """As many as there are places for calls of tools, of several tenants; fast tools and decisions of another go on."""
 

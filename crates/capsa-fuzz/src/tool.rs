@@ -62,10 +62,7 @@ pub(crate) fn call_both(component: &ToolComponent, input: &str) {
     }
     let by_limit = |made: &Invocation| {
         use CallError::{Deadline, Fuel, Stack, Wall};
-        matches!(
-            made.outcome,
-            Outcome::Stopped(Deadline { .. } | Wall { .. } | Fuel { .. } | Stack { .. })
-        )
+        matches!(made.outcome, Outcome::Stopped(Deadline { .. } | Wall { .. } | Fuel { .. } | Stack { .. }))
     };
     if !by_limit(&fast) && !by_limit(&exact) {
         assert_eq!(fast.outcome, exact.outcome);

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 import uvloop
 
+from capsa.decisions._letting_in import warning
 from capsa.decisions._store import RETENTION
 from capsa.errors import InvalidField
 from capsa.server import _limits
@@ -155,6 +156,11 @@ async def _serve(settings: Settings, access: Access, listening: Callable[[str], 
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         # Whatever happens, nobody else can open the folder before this has ended.
         await opening
+        if (
+            not settings.dev_mode
+            and (said := await asyncio.to_thread(warning, service.store.sync)) is not None
+        ):
+            _log.warning("%s", said)
         _settle()
         listening(where)
         await stopping
