@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 /// Most elements of all tables of one instance.
 pub const MAX_TABLE_ELEMENTS: usize = 100_000;
 
+/// The longest that a policy may let a call take.
+const MAX_WALL_MS: u64 = 600_000;
 /// Fuel of a call in the deterministic engine, where nothing is said.
 const DEFAULT_FUEL: u64 = 1_000_000_000;
 
@@ -131,7 +133,8 @@ impl ToolLimits {
     }
 
     pub(crate) fn wall(&self) -> Duration {
-        Duration::from_millis(self.wall_ms)
+        // What Python never sends must not overflow either.
+        Duration::from_millis(self.wall_ms.min(MAX_WALL_MS))
     }
 }
 
