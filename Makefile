@@ -21,7 +21,7 @@ SOURCES := Cargo.toml Cargo.lock README.md LICENSE \
 PYTHON_SCRIPTS := $(shell grep -lsE '^\#!.*python' scripts/* $(wildcard bench/*))
 PYTHON_CODE := python tests capsules docs $(wildcard bench) $(PYTHON_SCRIPTS)
 
-.PHONY: help demo test lint docs bench dist mutants lock clean
+.PHONY: help demo test lint docs bench dist mutants fuzz lock clean
 
 help: ## List the verbs
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,7 +31,8 @@ demo: .venv/.capsa ## Build Capsa and watch it learn to route real LLM prompts
 
 test: .venv/.dev .venv/.capsa ## Run all tests
 	cargo test $(CARGO_FLAGS)
-	.venv/bin/python -m pytest
+# What makes random tools for the oracle was built by the line above.
+	CAPSA_REQUIRE_SMITH=1 .venv/bin/python -m pytest
 
 lint: .venv/.dev .venv/.capsa ## Check format, types, style, imports and sizes
 	cargo fmt --all --check
@@ -57,6 +58,9 @@ dist: dist/.wheel ## Build the wheel into dist/
 
 mutants: .venv/.dev .venv/.capsa ## Show that each deliberate fault is noticed by its test (NAMES="a b" selects)
 	.venv/bin/python scripts/mutants $(NAMES)
+
+fuzz: .venv/.dev .venv/.capsa ## Look for inputs that break what reads bytes (TARGETS="url id" SECONDS=600)
+	.venv/bin/python scripts/fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(TARGETS)
 
 lock: .venv/.base ## Bring constraints.txt and Cargo.lock in step with what is declared
 	$(INSTALL) --group lock
