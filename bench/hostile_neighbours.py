@@ -45,7 +45,7 @@ LOOP = "(loop $again (br $again))"
 SEED = bytes(32)
 
 
-def tool(host: _native.Host, body: str) -> _native.Tool:
+def tool(host: _native.Host, body: str) -> _native.tools.Tool:
     component = _native.wrap_module(TOOL.format(body=body).encode(), "tool")
     policy = load_policy({"schema": 1, "name": "bench", "limits": {"cpu_ms": CPU_MS, "wall_ms": 60_000}})
     grants = effective(load_wants({}), policy, "pure")

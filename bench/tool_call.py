@@ -185,7 +185,7 @@ def folder() -> Iterator[Path]:
 
 def through_host_functions() -> Callable[[], Any]:
     """A call that reads and sets a key; nothing records it."""
-    kept = _native.KeyValues()
+    kept = _native.tools.KeyValues()
 
     def change(key: str, value: bytes | None, _expected: object, _bytes: int, _keys: int) -> bool:
         return kept.apply(key, value)

@@ -100,7 +100,7 @@ class Loaded:
     def load(self, digest: str) -> _native.Component:
         return self._components[digest]
 
-    def load_tool(self, digest: str) -> _native.ToolComponent:
+    def load_tool(self, digest: str) -> _native.tools.ToolComponent:
         raise AssertionError(f"these tests have no tools: {digest}")
 
 

@@ -93,7 +93,7 @@ def test_every_path_that_needs_no_key_is_named() -> None:
 
 def test_every_reason_is_named() -> None:
     """Those of the stub, in JSON's spelling."""
-    stub = (Path(__file__).parents[2] / "python/capsa/_native.pyi").read_text()
+    stub = (Path(__file__).parents[2] / "python/capsa/_native/__init__.pyi").read_text()
     [line] = re.findall(r'"""(``learned``.*only_option``)\.', stub)
     [row] = re.findall(r"^\| `reason` \| (.*) \|$", PAGE, flags=re.MULTILINE)
     assert re.findall(r"`(\w+)`", row) == [to_camel(name) for name in re.findall(r"``(\w+)``", line)]

@@ -35,7 +35,7 @@ _INSIDE: Final = (
 
 
 @functools.cache
-def _tool() -> _native.ToolComponent:
+def _tool() -> _native.tools.ToolComponent:
     return _native.Host().load_tool(_native.wrap_module(_ECHO, "tool"))
 
 

@@ -102,8 +102,8 @@ class Arena:
         for site in (self.site, self.secure, self.forged):
             site.asked.clear()
         self.names.asked.clear()
-        self.kv = _native.KeyValues()
-        self.rival = _native.KeyValues({"plan": OUTSIDE.encode(), "shared": OUTSIDE.encode()})
+        self.kv = _native.tools.KeyValues()
+        self.rival = _native.tools.KeyValues({"plan": OUTSIDE.encode(), "shared": OUTSIDE.encode()})
         self.root = folder / "store"
         self.own = self.root / "files" / "acme" / "tool"
         for name in (
@@ -181,7 +181,7 @@ class Native:
     """Runs cases on the host itself, without a store."""
 
     def __init__(self) -> None:
-        self._innocent: tuple[_native.Tool, _native.Component] | None = None
+        self._innocent: tuple[_native.tools.Tool, _native.Component] | None = None
 
     def run(self, case: Case, arena: Arena) -> Ended:
         """See `Runner`."""
@@ -211,7 +211,7 @@ class Native:
             json.dumps(allowed.to_json()),
             kv=arena.kv if allowed.kv else None,
             change=arena.change if allowed.kv else None,
-            files=_native.Files(str(arena.own)) if allowed.files else None,
+            files=_native.tools.Files(str(arena.own)) if allowed.files else None,
             secrets=arena.secrets,
         )
         made = bound.call("hostile", case.input, case.output, seed=_SEED, now_ns=time.time_ns())

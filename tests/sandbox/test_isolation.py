@@ -63,14 +63,14 @@ def _looking(before: str = "") -> Guest:
 def bound(
     host: _native.Host, guest: Guest, grants: dict[str, Any] | None = None, limits: dict[str, int] | None = None,
     engine: str = "fast", **given: Any,
-) -> _native.Tool:  # fmt: skip
+) -> _native.tools.Tool:  # fmt: skip
     """A tool with what it may do."""
     policy = {"schema": 1, "name": "p", "engine": engine, "grants": grants or {}, "limits": limits or {}}
     allowed = effective(load_wants({"wants": wanted(grants or {})}), load_policy(policy), "non_idempotent")
     return host.load_tool(guest.bytes).bind(json.dumps(allowed.to_json()), **given)
 
 
-def invoked(of: _native.Tool, tenant: str = "acme", text: str = "1") -> _native.Invocation:
+def invoked(of: _native.tools.Tool, tenant: str = "acme", text: str = "1") -> _native.tools.Invocation:
     """One call."""
     return of.call(tenant, text, seed=_SEED, now_ns=time.time_ns())
 
@@ -156,7 +156,7 @@ def test_a_handle_of_an_earlier_call_is_only_a_text(arena: Arena, tmp_path: Path
 def test_a_new_version_is_bound_while_calls_run(host: _native.Host) -> None:
     """Calls that run end on what they began with; none fails, and none sees a mixture of two versions."""
 
-    def made(number: int) -> _native.Tool:
+    def made(number: int) -> _native.tools.Tool:
         works = (
             "(loop $on (br_if $on (i64.lt_u (local.tee $number (i64.add (local.get $number) (i64.const 1)))"
             f" (i64.const {200_000 + number}))))"
@@ -279,7 +279,7 @@ def test_a_directory_that_turns_into_a_link_leads_nowhere(arena: Arena, tmp_path
                     real.rename(name)
 
     grants = {"files": {"access": "read_write"}}
-    files = _native.Files(str(arena.own))
+    files = _native.tools.Files(str(arena.own))
     reads = bound(
         arena.host, script(call("files.read", "d/plan", times=200)), grants, {"cpu_ms": 5_000}, files=files
     )
@@ -337,7 +337,7 @@ def test_a_damaged_component_is_refused_or_runs_within_its_limits(
         del damaged[cut % len(damaged) :]
     grants = {"clock": True, "kv": {"access": "read"}, "http": [{"hosts": ["x.test"]}]}
     limits = {"cpu_ms": 50, "wall_ms": 200}
-    kept = _native.KeyValues()
+    kept = _native.tools.KeyValues()
     try:
         if world == "decision":
             flipped.load(bytes(damaged)).frame({"a": 1})

@@ -169,7 +169,7 @@ def test_changes_do_what_a_dictionary_does(
         assert folded(store) == model
         assert store.rebuild().equal
         state = store._fold.tools[PLACE]
-        assert _native.KeyValues(state.snapshot()["kv"]).entries() == model
+        assert _native.tools.KeyValues(state.snapshot()["kv"]).entries() == model
 
 
 # --- races

@@ -295,7 +295,7 @@ def test_a_tampered_recording_differs(what: str) -> None:
         assert expected in again.differences
         # Another component does not come to the same either.
         other = store._components.compiled(read_source(echo("tool")))
-        assert isinstance(other, _native.ToolComponent)
+        assert isinstance(other, _native.tools.ToolComponent)
         assert not calls.replay(said, made.id, other).same
 
 

@@ -6,7 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// See `_native.pyi`.
+/// See `_native/__init__.pyi`.
 #[pyfunction]
 pub fn explain_url<'py>(py: Python<'py>, effective: &str, method: &str, url: &str) -> PyResult<Bound<'py, PyDict>> {
     let grants: Grants =

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use capsa_core::cbor;
 use capsa_core::kv::{Change, Quota};
 use capsa_vm::{
-    BindError, Call, CallError, Circumstances, Exchange, Expected, Given, Grants, Interface, KeepError, Keeper, Outcome,
+    BindError, Call, CallError, Circumstances, Exchange, Expected, Given, Grants, KeepError, Keeper, Outcome,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -18,7 +18,7 @@ use crate::errors::Raised;
 use crate::request::log_lines;
 
 /// The keys and values of one capsule.
-#[pyclass(module = "capsa._native", frozen)]
+#[pyclass(module = "capsa._native.tools", frozen)]
 pub struct KeyValues(Arc<Mutex<capsa_core::kv::KeyValues>>);
 
 impl KeyValues {
@@ -113,7 +113,7 @@ impl Keeper for Recorded {
 }
 
 /// How many calls of one capsule run.
-#[pyclass(module = "capsa._native", frozen)]
+#[pyclass(module = "capsa._native.tools", frozen)]
 pub struct RunningCalls(Arc<AtomicU32>);
 
 #[pymethods]
@@ -125,7 +125,7 @@ impl RunningCalls {
 }
 
 /// The directory of one capsule.
-#[pyclass(module = "capsa._native", frozen)]
+#[pyclass(module = "capsa._native.tools", frozen)]
 pub struct Files(Arc<capsa_vm::Files>);
 
 #[pymethods]
@@ -137,7 +137,7 @@ impl Files {
 }
 
 /// A component of the world `tool`.
-#[pyclass(module = "capsa._native", frozen)]
+#[pyclass(module = "capsa._native.tools", frozen)]
 pub struct ToolComponent(pub capsa_vm::ToolComponent);
 
 #[pymethods]
@@ -196,7 +196,7 @@ impl From<BindError> for Raised {
 }
 
 /// A tool with what it may do.
-#[pyclass(module = "capsa._native", frozen)]
+#[pyclass(module = "capsa._native.tools", frozen)]
 pub struct Tool(capsa_vm::Tool);
 
 #[pymethods]
@@ -229,7 +229,7 @@ impl Tool {
 }
 
 /// How a call of a tool went.
-#[pyclass(module = "capsa._native", frozen)]
+#[pyclass(module = "capsa._native.tools", frozen)]
 pub struct Invocation(capsa_vm::Invocation);
 
 #[pymethods]
@@ -303,12 +303,6 @@ impl Invocation {
     }
 }
 
-/// Every host interface there is, as a policy names them.
-#[pyfunction]
-pub fn tool_interfaces() -> Vec<&'static str> {
-    Interface::ALL.iter().map(|interface| interface.name()).collect()
-}
-
 /// Calls something of Python's in which capsules have to be over at once.
 #[pyfunction]
 #[pyo3(signature = (work, *args, **named))]
@@ -318,4 +312,15 @@ pub fn at_once<'py>(
     named: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     capsa_vm::at_once(|| work.call(args, named))
+}
+
+/// `capsa._native.tools`.
+pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<ToolComponent>()?;
+    module.add_class::<Tool>()?;
+    module.add_class::<Invocation>()?;
+    module.add_class::<KeyValues>()?;
+    module.add_class::<Files>()?;
+    module.add_class::<RunningCalls>()?;
+    Ok(())
 }

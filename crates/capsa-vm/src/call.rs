@@ -11,17 +11,18 @@ use std::time::{Duration, Instant};
 
 use capsa_core::world::{Choice, Made, Value};
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lift, Lower};
-use wasmtime::{OutOfMemory, PoolConcurrencyLimitError, ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline};
+use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
+use crate::budget::MemoryBudget;
 use crate::component::Component;
 use crate::cpu;
-use crate::door::{Door, Stop};
+use crate::door::Door;
+use crate::ended::{CallError, Reached, capped, not_answered, not_instantiated};
 use crate::gate::{FREE, Turns};
 use crate::grants::MAX_TABLE_ELEMENTS;
 use crate::host::{Shared, TABLES_PER_COMPONENT};
 use crate::log::{Log, LogBudget};
-use crate::output::{self, BadOutput};
-use crate::tape::{MAX_RECORDING_BYTES, TapeEnd};
+use crate::output;
 use crate::ticker::TICK;
 use crate::wire::{self, FieldRef, LiftedChoice, MadeRef};
 
@@ -47,10 +48,6 @@ pub fn at_once<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// How much of a guest's own error text is kept.
-const REFUSAL_BYTES: usize = 4096;
-/// What a 32-bit memory can have.
-const MAX_MEMORY_BYTES: usize = 4 << 30;
 /// What a decision capsule may have; the pool holds each table to less.
 const MAX_TABLES: u64 = TABLES_PER_COMPONENT as u64 * MAX_TABLE_ELEMENTS as u64;
 
@@ -88,108 +85,6 @@ pub struct Failed {
     pub log: Log,
 }
 
-/// How a call ended that did not answer.
-///
-/// [`Busy`](CallError::Busy) and [`Host`](CallError::Host) are ours, [`TooSlow`](CallError::TooSlow)
-/// asks for another thread; the others are the capsule's.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum CallError {
-    /// The capsule answered with an error of its own.
-    #[error("the capsule refused: {0}")]
-    Refused(String),
-    /// The guest stopped in a way that WebAssembly calls a trap.
-    #[error("the capsule trapped: {reason}")]
-    Trapped {
-        /// The trap's code in words.
-        reason: String,
-    },
-    /// The guest's calls nested too deep.
-    #[error("the capsule used more than {limit} bytes of stack")]
-    Stack {
-        /// [`Limits::stack_bytes`].
-        limit: usize,
-    },
-    /// The guest was denied memory and could not go on without it.
-    #[error("the capsule needs more than {limit} bytes of memory")]
-    Memory {
-        /// [`Limits::memory_bytes`].
-        limit: usize,
-    },
-    /// The guest was denied elements of a table and could not go on without them.
-    #[error("the capsule needs more than {limit} elements of tables")]
-    Tables {
-        /// How many there may be.
-        limit: u64,
-    },
-    /// The guest used up its processor time.
-    #[error("the capsule used more than {limit:?} of processor time")]
-    Deadline {
-        /// [`Limits::deadline`].
-        limit: Duration,
-    },
-    /// The guest and what it waited for took too long.
-    #[error("the capsule took more than {limit:?}, waiting included")]
-    Wall {
-        /// How long it may take.
-        limit: Duration,
-    },
-    /// The guest used up its fuel.
-    #[error("the capsule used more than {limit} of fuel")]
-    Fuel {
-        /// How much it may use.
-        limit: u64,
-    },
-    /// The guest called the host too often.
-    #[error("the capsule called host functions more than {limit} times")]
-    HostCalls {
-        /// How often it may.
-        limit: u64,
-    },
-    /// What the host answered is too much to be recorded.
-    #[error("what the host answered takes more than {limit} bytes to record")]
-    RecordingTooLarge {
-        /// [`MAX_RECORDING_BYTES`].
-        limit: usize,
-    },
-    /// In a replay, the guest asked for something else than was recorded.
-    #[error("the replay differs: call {at} of the host is {asks}, which is not what was recorded")]
-    Diverged {
-        /// Its place among the recorded ones.
-        at: usize,
-        /// What it asked for.
-        asks: String,
-    },
-    /// What was done cannot be taken back.
-    #[error("the capsule has no `compensate`")]
-    NoCompensation,
-    /// As many calls of this capsule run as may.
-    #[error("{limit} calls of this capsule are running, which is as many as its policy lets")]
-    Concurrency {
-        /// How many may.
-        limit: u32,
-    },
-    /// The call is not over at once, and the thread has others to serve: it is to be made again on another.
-    #[error("the capsule is too slow to be called inline")]
-    TooSlow,
-    /// The guest handed over something that the world does not allow.
-    #[error("the capsule's output is invalid: {0}")]
-    BadOutput(#[from] BadOutput),
-    /// Every instance stayed taken for as long as a caller waits.
-    #[error("all {instances} instances were in use for {waited:?}")]
-    Busy {
-        /// [`HostSettings::instances`](crate::HostSettings::instances).
-        instances: u32,
-        /// [`HostSettings::wait`](crate::HostSettings::wait).
-        waited: Duration,
-    },
-    /// The machine could not run the call.
-    #[error("the host could not run the capsule: {reason}")]
-    Host {
-        /// What wasmtime reported.
-        reason: String,
-    },
-}
-
 /// What the host keeps beside a running instance.
 pub(crate) struct CallState {
     pub(crate) log: LogBudget,
@@ -216,35 +111,6 @@ impl CallState {
     /// The door of a tool: only tools are linked with functions that ask for it.
     pub(crate) fn door(&mut self) -> &mut Door {
         self.door.as_deref_mut().expect("a tool has one")
-    }
-}
-
-/// What a tick found to be over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reached {
-    Cpu,
-    Wall,
-    Inline,
-}
-
-/// Memory of one instance, all its memories together, and the elements of its tables.
-pub(crate) struct MemoryBudget {
-    used: usize,
-    limit: usize,
-    denied: bool,
-    elements: u64,
-    max_elements: u64,
-    elements_denied: bool,
-}
-
-impl MemoryBudget {
-    pub(crate) fn new(limit: u64, max_elements: u64) -> MemoryBudget {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        MemoryBudget { used: 0, limit, denied: false, elements: 0, max_elements, elements_denied: false }
-    }
-
-    pub(crate) fn used(&self) -> usize {
-        self.used
     }
 }
 
@@ -409,116 +275,4 @@ fn on_tick(mut cx: StoreContextMut<'_, CallState>) -> wasmtime::Result<UpdateDea
     }
     let ticks = next.as_nanos().div_ceil(TICK.as_nanos());
     Ok(UpdateDeadline::Continue(u64::try_from(ticks).unwrap_or(u64::MAX)))
-}
-
-impl ResourceLimiter for MemoryBudget {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // Beyond a maximum that the guest has set itself: not our denial. That of the pool's slots is.
-        if maximum.is_some_and(|maximum| desired > maximum && maximum < MAX_MEMORY_BYTES) {
-            return Ok(false);
-        }
-        let used = (self.used - current).saturating_add(desired);
-        if used > self.limit {
-            self.denied = true;
-            return Ok(false);
-        }
-        self.used = used;
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let pools = maximum.is_some_and(|maximum| desired > maximum);
-        if pools && maximum.is_some_and(|maximum| maximum < MAX_TABLE_ELEMENTS) {
-            return Ok(false);
-        }
-        let elements = (self.elements - current as u64).saturating_add(desired as u64);
-        if pools || elements > self.max_elements {
-            self.elements_denied = true;
-            return Ok(false);
-        }
-        self.elements = elements;
-        Ok(true)
-    }
-}
-
-pub(crate) fn not_instantiated(error: &wasmtime::Error, state: &CallState) -> CallError {
-    if let Some(stop) = error.downcast_ref::<Stop>() {
-        stopped(stop, state)
-    } else if let Some(trap) = error.downcast_ref::<Trap>() {
-        trapped(*trap, state)
-    } else {
-        denied(state).unwrap_or_else(|| CallError::Host { reason: format!("{error:#}") })
-    }
-}
-
-pub(crate) fn not_answered(error: &wasmtime::Error, state: &CallState) -> CallError {
-    if let Some(stop) = error.downcast_ref::<Stop>() {
-        return stopped(stop, state);
-    }
-    if let Some(trap) = error.downcast_ref::<Trap>() {
-        return trapped(*trap, state);
-    }
-    if error.is::<OutOfMemory>() || error.is::<PoolConcurrencyLimitError>() {
-        return CallError::Host { reason: format!("{error:#}") };
-    }
-    // What is left are the checks of what the guest hands over; wasmtime gives them no types.
-    if format!("{error:#}").contains("fuel allocated for hostcalls") {
-        BadOutput::TooLarge { limit: state.output_bytes }.into()
-    } else {
-        // What stands before the cause is where in the guest it was.
-        BadOutput::Abi { reason: error.root_cause().to_string() }.into()
-    }
-}
-
-/// A host function has ended the call.
-fn stopped(stop: &Stop, state: &CallState) -> CallError {
-    let limits = || &state.door.as_deref().expect("only tools have such functions").bound.grants.limits;
-    match stop {
-        Stop::HostCalls => CallError::HostCalls { limit: limits().host_calls },
-        Stop::Wall => CallError::Wall { limit: limits().wall() },
-        Stop::RandomBytes => BadOutput::RandomBytes.into(),
-        Stop::Tape(TapeEnd::Full) => CallError::RecordingTooLarge { limit: MAX_RECORDING_BYTES },
-        Stop::Tape(TapeEnd::Diverged { at, asks }) => CallError::Diverged { at: *at, asks: asks.clone() },
-    }
-}
-
-fn trapped(trap: Trap, state: &CallState) -> CallError {
-    match trap {
-        Trap::StackOverflow => CallError::Stack { limit: state.stack_bytes },
-        Trap::OutOfFuel => {
-            CallError::Fuel { limit: state.door.as_deref().expect("only tools have fuel").bound.grants.limits.fuel() }
-        }
-        // Only ticks interrupt.
-        Trap::Interrupt => match state.reached {
-            Some(Reached::Inline) => CallError::TooSlow,
-            Some(Reached::Wall) => {
-                CallError::Wall { limit: state.door.as_deref().expect("only tools have it").bound.grants.limits.wall() }
-            }
-            Some(Reached::Cpu) | None => CallError::Deadline { limit: state.deadline },
-        },
-        // Toolchains abort when an allocation fails.
-        _ => denied(state).unwrap_or_else(|| {
-            let text = trap.to_string();
-            CallError::Trapped { reason: text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned() }
-        }),
-    }
-}
-
-/// What the guest was denied, if anything.
-fn denied(state: &CallState) -> Option<CallError> {
-    if state.memory.denied {
-        Some(CallError::Memory { limit: state.memory.limit })
-    } else if state.memory.elements_denied {
-        Some(CallError::Tables { limit: state.memory.max_elements })
-    } else {
-        None
-    }
-}
-
-pub(crate) fn capped(mut text: String) -> String {
-    if text.len() > REFUSAL_BYTES {
-        text.truncate(text.floor_char_boundary(REFUSAL_BYTES));
-        text.push('…');
-    }
-    text
 }

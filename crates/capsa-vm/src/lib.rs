@@ -9,17 +9,20 @@
 //! * a guest's fault ends in its own error, and the host and other capsules go on;
 //! * no state passes from one call to the next.
 
+mod budget;
 mod cache;
 mod call;
 mod component;
 mod cpu;
 mod digest;
 mod door;
+mod ended;
 mod files;
 mod gate;
 mod grants;
 mod host;
 mod http;
+mod invocation;
 mod load;
 mod log;
 mod output;
@@ -34,16 +37,18 @@ mod wire;
 mod world;
 
 pub use cache::CacheDirError;
-pub use call::{CallError, Failed, Framed, Valued, at_once};
+pub use call::{Failed, Framed, Valued, at_once};
 pub use component::{Component, Origin};
 pub use door::Denial;
+pub use ended::CallError;
 pub use files::Files;
 pub use grants::{Access, Effect, EngineKind, FilesGrant, Grants, Interface, KvGrant, SecretGrant, ToolLimits};
 pub use host::{Host, HostError};
+pub use invocation::{Call, Circumstances, Failure, Invocation, Outcome, Used};
 pub use load::LoadError;
 pub use log::{Level, Log, LogLine};
 pub use output::BadOutput;
 pub use outside::{Expected, HostError as OutsideError, KeepError, Keeper};
 pub use settings::{HostSettings, Limits};
 pub use tape::{Exchange, MAX_RECORDING_BYTES};
-pub use tool::{BindError, Call, Circumstances, Failure, Given, Invocation, Outcome, Tool, ToolComponent, Used};
+pub use tool::{BindError, Given, Tool, ToolComponent};

@@ -10,26 +10,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use blake2::Digest;
 use capsa_egress::Guard;
 use wasmtime::component::{
-    Component as Compiled, ComponentExportIndex, ComponentNamedList, ComponentType, InstancePre, Lift, Linker, Lower,
+    Component as Compiled, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower,
 };
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-use crate::call::{CallError, CallState, INLINE, MemoryBudget, Reached, capped};
+use crate::budget::MemoryBudget;
+use crate::call::{CallState, INLINE};
 use crate::component::Origin;
-use crate::digest::Blake2b256;
-use crate::door::{Denial, Door};
+use crate::door::Door;
+use crate::ended::{self, CallError, Reached};
 use crate::files::Files;
 use crate::gate::Turns;
 use crate::grants::{Effect, EngineKind, FilesGrant, Grants, Interface};
 use crate::host::{Host, Shared};
+use crate::invocation::{Call, Circumstances, Invocation, Lifted, Outcome, Used};
 use crate::load::LoadError;
-use crate::log::{Log, LogBudget};
-use crate::output::BadOutput;
+use crate::log::LogBudget;
 use crate::outside::{self, Keeper};
-use crate::tape::{Exchange, Tape};
+use crate::tape::Tape;
 use crate::ticker::TICK;
 use crate::world::{self, ToolExports};
 
@@ -37,28 +37,6 @@ pub(crate) type InvokeParams<'a> = (&'a str,);
 pub(crate) type InvokeResult = (Result<String, Lifted>,);
 pub(crate) type CompensateParams<'a> = (&'a str, &'a str);
 pub(crate) type CompensateResult = (Result<(), Lifted>,);
-
-/// The longest code of a failure.
-const MAX_CODE_BYTES: usize = 64;
-
-/// A tool's own account of why it could not do what it was asked to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// What kind, for programs: 1 to 64 of `a-z`, `0-9` and `-`.
-    pub code: String,
-    /// One sentence, for people.
-    pub message: String,
-    /// Whether the same call may succeed later.
-    pub retryable: bool,
-}
-
-#[derive(ComponentType, Lift)]
-#[component(record)]
-pub(crate) struct Lifted {
-    code: String,
-    message: String,
-    retryable: bool,
-}
 
 /// A component of the world `tool` that has passed every check of [`Host::load_tool`]. Cheap to clone.
 #[derive(Clone)]
@@ -141,96 +119,6 @@ pub struct Tool {
     exports: ToolExports,
     kind: EngineKind,
     running: Arc<AtomicU32>,
-}
-
-/// Which function, with what.
-#[derive(Debug, Clone, Copy)]
-pub enum Call<'a> {
-    /// Do it: JSON.
-    Invoke(&'a str),
-    /// Take back what was done: the input, and what was answered.
-    Compensate(&'a str, &'a str),
-}
-
-impl Call<'_> {
-    /// Of everything that is handed over.
-    fn digest(&self) -> [u8; 32] {
-        let parts = match self {
-            Call::Invoke(input) => [*input, ""],
-            Call::Compensate(input, output) => [*input, *output],
-        };
-        let mut digest = Blake2b256::new();
-        for part in parts {
-            digest.update((part.len() as u64).to_le_bytes());
-            digest.update(part);
-        }
-        digest.finalize().into()
-    }
-}
-
-/// How a call is made.
-pub struct Circumstances<'a> {
-    /// Whose call it is: tenants take turns.
-    pub tenant: &'a Arc<str>,
-    /// Where random numbers begin.
-    pub seed: [u8; 32],
-    /// Nanoseconds since 1970.
-    pub now_ns: u64,
-    /// Whether the call has to be over at once, or end with [`CallError::TooSlow`].
-    pub inline: bool,
-    /// Whether what the host answers is kept.
-    pub record: bool,
-    /// Answers of the host that are taken instead of asking.
-    pub replay: Option<Vec<Exchange>>,
-}
-
-/// How a call ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// It answered; for `compensate` nothing.
-    Answered(Option<String>),
-    /// It could not do it, and says so.
-    Failed(Failure),
-    /// It broke a limit, trapped or answered nonsense, or the host could not run it.
-    Stopped(CallError),
-}
-
-/// What a call used.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Used {
-    /// Processor time.
-    pub cpu: Duration,
-    /// Time from start to end.
-    pub wall: Duration,
-    /// Fuel, in the deterministic engine.
-    pub fuel: Option<u64>,
-    /// All memories together, at the end.
-    pub memory_bytes: u64,
-    /// Calls of host functions other than `log`.
-    pub host_calls: u64,
-    /// HTTP requests that were let out.
-    pub egress_requests: u64,
-    /// Bytes sent and received.
-    pub egress_bytes: u64,
-}
-
-/// Everything about one call.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Invocation {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What it used.
-    pub used: Used,
-    /// What it logged.
-    pub log: Log,
-    /// What it was denied.
-    pub denied: Vec<Denial>,
-    /// How many further denials are not listed.
-    pub denied_unlisted: u64,
-    /// What the host answered, where it was to be recorded.
-    pub recording: Option<Vec<Exchange>>,
-    /// Of a replay: how many recorded answers it did not ask for.
-    pub left_over: usize,
 }
 
 impl Host {
@@ -346,17 +234,17 @@ impl Tool {
         let limits = &self.bound.grants.limits;
         let _running = Running(&self.running);
         if self.running.fetch_add(1, Ordering::Relaxed) >= limits.concurrency {
-            return unstarted(CallError::Concurrency { limit: limits.concurrency });
+            return Invocation::unstarted(CallError::Concurrency { limit: limits.concurrency });
         }
         if self.bound.detached && around.replay.is_none() {
-            return unstarted(CallError::Host { reason: "it is bound for replays alone".to_owned() });
+            return Invocation::unstarted(CallError::Host { reason: "it is bound for replays alone".to_owned() });
         }
         let shared = self.component.0.host.shared();
         let started = Instant::now();
         let turns = (!around.inline).then(|| Turns::new(&shared.gate, around.tenant));
         let slot = if around.inline { shared.tool_slots.take_now() } else { shared.tool_slots.take() };
         let Some(_slot) = slot else {
-            return unstarted(CallError::Busy { instances: shared.tool_instances, waited: shared.wait });
+            return Invocation::unstarted(CallError::Busy { instances: shared.tool_instances, waited: shared.wait });
         };
         let tape = match around.replay {
             Some(kept) => Tape::replaying(kept),
@@ -373,7 +261,7 @@ impl Tool {
             EngineKind::Fast => shared.ticker.running(),
             EngineKind::Deterministic => match shared.deterministic() {
                 Ok(other) => other.ticker.running(),
-                Err(reason) => return unstarted(CallError::Host { reason }),
+                Err(reason) => return Invocation::unstarted(CallError::Host { reason }),
             },
         };
         let mut store = self.new_store(shared, door, around.inline);
@@ -418,14 +306,7 @@ impl Tool {
         };
         Ok(match answer {
             Ok(output) => Outcome::Answered(output),
-            Err(Lifted { code, message, retryable }) => {
-                let fits = (1..=MAX_CODE_BYTES).contains(&code.len())
-                    && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-                if !fits {
-                    return Err(BadOutput::FailureCode.into());
-                }
-                Outcome::Failed(Failure { code, message: capped(message), retryable })
-            }
+            Err(lifted) => Outcome::Failed(lifted.checked()?),
         })
     }
 
@@ -435,11 +316,11 @@ impl Tool {
         R: ComponentNamedList + Lift + 'static,
     {
         let instance =
-            self.pre.instantiate(&mut *store).map_err(|error| crate::call::not_instantiated(&error, store.data()))?;
+            self.pre.instantiate(&mut *store).map_err(|error| ended::not_instantiated(&error, store.data()))?;
         let func = instance
             .get_typed_func::<P, R>(&mut *store, export)
             .map_err(|error| CallError::Host { reason: format!("{error:#}") })?;
-        func.call(&mut *store, params).map_err(|error| crate::call::not_answered(&error, store.data()))
+        func.call(&mut *store, params).map_err(|error| ended::not_answered(&error, store.data()))
     }
 
     fn new_store(&self, shared: &Shared, door: Door, inline: bool) -> Store<CallState> {
@@ -474,19 +355,6 @@ impl Tool {
 impl std::fmt::Debug for Tool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tool").field("digest", &self.component.digest()).finish_non_exhaustive()
-    }
-}
-
-/// A call that never began.
-fn unstarted(error: CallError) -> Invocation {
-    Invocation {
-        outcome: Outcome::Stopped(error),
-        used: Used::default(),
-        log: Log::default(),
-        denied: Vec::new(),
-        denied_unlisted: 0,
-        recording: None,
-        left_over: 0,
     }
 }
 

@@ -224,7 +224,7 @@ class _Loader:
         """A decision capsule's component."""
         return self._host.load(self._inspection.blob(digest))
 
-    def load_tool(self, digest: str) -> _native.ToolComponent:
+    def load_tool(self, digest: str) -> _native.tools.ToolComponent:
         """A tool's component."""
         return self._host.load_tool(self._inspection.blob(digest))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from capsa.cli._arguments import add_json, path, whole_number
 from capsa.cli._output import Answer, printable
 from capsa.cli._usage import Commands, add_command
-from capsa.decisions._store import RETENTION
+from capsa.decisions._opening import RETENTION
 
 if TYPE_CHECKING:
     from capsa.server import Settings

@@ -17,8 +17,9 @@ from capsa.decisions._history import (
 )
 from capsa.decisions._jobs import Job, JobInfo, Tenant, TenantInfo
 from capsa.decisions._letting_in import Settings
+from capsa.decisions._opening import open_store
 from capsa.decisions._report import Report
-from capsa.decisions._store import Store, open_store
+from capsa.decisions._store import Store
 from capsa.decisions._upkeep import Upkeep
 
 __all__ = [

@@ -20,7 +20,8 @@ from capsa.decisions._answers import ContextMemory, Feedback
 from capsa.decisions._async_invoking import AsyncInvoking
 from capsa.decisions._fair import FairThreads
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, _Unset
-from capsa.decisions._store import DEFAULT, Store, open_store
+from capsa.decisions._opening import open_store
+from capsa.decisions._store import DEFAULT, Store
 from capsa.errors import CapsaError, TooSlow
 
 if TYPE_CHECKING:

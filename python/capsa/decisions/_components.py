@@ -64,7 +64,7 @@ class Components:
         self._host = host
         self._journal = journal
         self.held: dict[str, _native.Component] = {}
-        self.tools: dict[str, _native.ToolComponent] = {}
+        self.tools: dict[str, _native.tools.ToolComponent] = {}
 
     def load(self, digest: str) -> _native.Component:
         """A component that was installed."""
@@ -73,22 +73,22 @@ class Components:
             component = self.held[digest] = self._host.load(self._journal.blob(digest))
         return component
 
-    def load_tool(self, digest: str) -> _native.ToolComponent:
+    def load_tool(self, digest: str) -> _native.tools.ToolComponent:
         """A tool's component that was installed."""
         component = self.tools.get(digest)
         if component is None:
             component = self.tools[digest] = self._host.load_tool(self._journal.blob(digest))
         return component
 
-    def compiled(self, source: CapsuleSource) -> _native.Component | _native.ToolComponent:
+    def compiled(self, source: CapsuleSource) -> _native.Component | _native.tools.ToolComponent:
         """A component that may become one."""
         if source.tool is not None:
             return self.tools.get(source.digest) or self._host.load_tool(source.component)
         return self.held.get(source.digest) or self._host.load(source.component)
 
-    def hold(self, digest: str, component: _native.Component | _native.ToolComponent) -> None:
+    def hold(self, digest: str, component: _native.Component | _native.tools.ToolComponent) -> None:
         """Keeps one that was compiled."""
-        if isinstance(component, _native.ToolComponent):
+        if isinstance(component, _native.tools.ToolComponent):
             self.tools[digest] = component
         else:
             self.held[digest] = component

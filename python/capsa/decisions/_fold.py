@@ -12,7 +12,8 @@ import cbor2
 import msgspec
 
 from capsa._native import Capsule as NativeCapsule
-from capsa._native import Component, Decision, Keyring, ToolComponent
+from capsa._native import Component, Decision, Keyring
+from capsa._native.tools import ToolComponent
 from capsa.decisions._letting_in import Settings, read_changed
 from capsa.errors import JournalMismatch, UnknownBlob
 from capsa.journal import Event

@@ -10,10 +10,10 @@ learner.probabilities("user-7")                    # what the next decide draws 
 ```
 
 A learner is safe to use from many threads; batches release the interpreter. The manual of every
-method is the stub, `capsa/_native.pyi`.
+method is the stub, `capsa/_native/learners.pyi`.
 """
 
-from capsa._native import (
+from capsa._native.learners import (
     Combinations,
     EpsilonGreedy,
     Learner,

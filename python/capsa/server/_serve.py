@@ -19,7 +19,7 @@ import msgspec
 import uvloop
 
 from capsa.decisions._letting_in import warning
-from capsa.decisions._store import RETENTION
+from capsa.decisions._opening import RETENTION
 from capsa.errors import InvalidField
 from capsa.server import _limits
 from capsa.server._access import ENVIRONMENT, Access, is_loopback, read_key

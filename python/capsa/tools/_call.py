@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from capsa import _native
-from capsa._native import Files, Invocation, RunningCalls, Tool, ToolComponent
+from capsa._native.tools import Files, Invocation, RunningCalls, Tool, ToolComponent
 from capsa.errors import (
     CapabilityDenied,
     CapsaError,

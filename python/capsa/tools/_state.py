@@ -8,7 +8,7 @@ import cbor2
 import msgspec
 
 from capsa import _native
-from capsa._native import KeyValues, ToolComponent
+from capsa._native.tools import KeyValues, ToolComponent
 from capsa.capsules import ToolDefinition, read_tool_definition
 from capsa.journal import Event
 from capsa.policies import Effective, Policy, effective, load_policy, ready_policy

@@ -4,59 +4,45 @@ Everything here is an inside door: `capsa.open` and what it gives are the public
 since 1970, UTC. Errors are those of `capsa.errors`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, final
+from collections.abc import Callable
+from typing import Any, Final, ParamSpec, Self, TypedDict, TypeVar, final
 
-import numpy as np
-from numpy.typing import NDArray
-from typing_extensions import disjoint_base
-
-from capsa.errors import CapsaError
+from capsa._native import learners as learners
+from capsa._native import tools as tools
 from capsa.journal import Event
 
 __all__ = [
     "EVENT_SCHEMA",
     "FOLD_VERSION",
     "Capsule",
-    "Combinations",
     "Component",
     "Decision",
-    "EpsilonGreedy",
     "Host",
     "Keyring",
     "LearnedThen",
-    "Learner",
     "OpenedId",
     "Post",
-    "SimpleWeighted",
     "StrategyDecision",
     "Suggestion",
-    "Thompson",
-    "Ucb1",
     "__version__",
+    "at_once",
     "compile_spec",
     "decide_again",
     "digest",
+    "embed_tool_definition",
     "encode_installed",
     "encode_learning_changed",
+    "explain_url",
     "filled_definition",
     "inspect_component",
-    "masked_argmax",
-    "masked_argmax_batch",
+    "learners",
     "read_cbor",
     "read_json",
     "spec_definition",
     "spec_wat",
+    "tools",
+    "wrap_module",
 ]
-
-_Flags: TypeAlias = Sequence[bool] | Sequence[Sequence[bool]] | NDArray[np.bool_]
-_Numbers: TypeAlias = Sequence[float] | Sequence[Sequence[float]] | NDArray[Any]
-_Priors: TypeAlias = (
-    Mapping[int, tuple[float, float]]
-    | Mapping[str, tuple[float, float]]
-    | Mapping[int | str, tuple[float, float]]
-)
-_Keys: TypeAlias = Sequence[str | int] | NDArray[Any]
 
 __version__: Final[str]
 
@@ -215,181 +201,12 @@ class Host:
             InvalidCapsule: It is not a component of the `decision` world, or imports something else.
         """
 
-    def load_tool(self, component: bytes) -> ToolComponent:
+    def load_tool(self, component: bytes) -> tools.ToolComponent:
         """As `load`, for a component of the world `tool`.
 
         Raises:
             InvalidCapsule: It is not a component of that world, or imports something else.
         """
-
-@final
-class KeyValues:
-    """The keys and values of one tool. Safe to use from many threads."""
-
-    def __new__(cls, entries: dict[str, bytes] | None = None) -> Self:
-        """Begins with these entries."""
-
-    def get(self, key: str) -> bytes | None:
-        """The value of a key."""
-
-    def fits(self, key: str, value: bytes | None, *, max_bytes: int, max_keys: int) -> bool:
-        """Whether a change stays within a quota: bytes of all keys and values, and the number of keys.
-
-        A removal, and a value no longer than the one before, always do.
-        """
-
-    def apply(self, key: str, value: bytes | None) -> bool:
-        """Sets a key, or removes it; whether there was such a key."""
-
-    def entries(self) -> dict[str, bytes]:
-        """Every entry, in the order of the keys' bytes."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all keys and values."""
-
-    def __len__(self) -> int:
-        """The number of keys."""
-
-@final
-class Files:
-    """The directory of one tool."""
-
-    def __new__(cls, path: str) -> Self:
-        """Opens it, and makes it where it is missing.
-
-        Raises:
-            OSError: It cannot be used.
-        """
-
-@final
-class RunningCalls:
-    """How many calls of one tool run."""
-
-    def __new__(cls) -> Self: ...
-
-@final
-class ToolComponent:
-    """A component of the world `tool`."""
-
-    @property
-    def digest(self) -> str:
-        """``b2:`` and its BLAKE2b-256 digest."""
-
-    @property
-    def imports(self) -> list[str]:
-        """The host interfaces that it imports, as `tool_interfaces` names them."""
-
-    @property
-    def compensates(self) -> bool:
-        """Whether what it does can be taken back."""
-
-    def bind(
-        self,
-        grants: str,
-        *,
-        kv: KeyValues | None = None,
-        change: Callable[[str, bytes | None, tuple[bytes | None] | None, int, int], bool | None]
-        | None = None,
-        files: Files | None = None,
-        secrets: dict[str, str] | None = None,
-        detached: bool = False,
-        running: RunningCalls | None = None,
-    ) -> Tool:
-        """Links it with what it is granted.
-
-        Args:
-            grants: The effective policy, as JSON.
-            kv: What it keeps; read natively.
-            change: Makes and records a change of it: key, value (``None`` removes), what is expected (``None`` anything,
-                else a tuple with the value or ``None``), bytes and keys that there may be. Gives whether there was
-                such a key or the value was the expected one; ``None`` where the quota would be passed.
-            files: Its directory.
-            secrets: The values of secrets by name.
-            detached: Whether there is nothing outside: only replays can be called then.
-            running: Counts its calls that run, for the limit on them, however it is bound.
-
-        Raises:
-            CapabilityDenied: It imports what is not granted, or what is granted has nothing behind it.
-            InvalidCapsule: The deterministic engine does not take it.
-            ValueError: `grants` is not such a document.
-        """
-
-@final
-class Tool:
-    """A tool with what it may do. Safe to use from many threads."""
-
-    def call(
-        self,
-        tenant: str,
-        input: str,
-        output: str | None = None,
-        *,
-        seed: bytes | list[int],
-        now_ns: int,
-        inline: bool = False,
-        record: bool = False,
-        replay: bytes | None = None,
-    ) -> Invocation:
-        """Makes one call. It always gives an `Invocation`, whatever the tool does.
-
-        Args:
-            tenant: Whose call it is: tenants take turns.
-            input: JSON.
-            output: What was answered, JSON: then `compensate` is called.
-            seed: Where random numbers begin, 32 bytes.
-            now_ns: Nanoseconds since 1970.
-            inline: Whether it has to be over at once: then it keeps the interpreter, and may end as `too_slow`.
-            record: Whether what the host answers is kept.
-            replay: A recording: answers are taken from it, and nothing outside is asked.
-
-        Raises:
-            JournalMismatch: `replay` is not a recording.
-        """
-
-@final
-class Invocation:
-    """How a call of a tool went."""
-
-    @property
-    def output(self) -> str | None:
-        """The answer, JSON as the tool wrote it: nobody has parsed it."""
-
-    @property
-    def error(self) -> CapsaError | None:
-        """Why there is none."""
-
-    @property
-    def too_slow(self) -> bool:
-        """Whether it is to be made again, not inline."""
-
-    @property
-    def diverged(self) -> bool:
-        """Whether, as a replay, it asked for something else than was recorded."""
-
-    @property
-    def used(self) -> dict[str, Any]:
-        """What it used, by the names of `capsa.tools.Used`."""
-
-    @property
-    def log(self) -> list[tuple[str, str]]:
-        """Level and message of each line."""
-
-    @property
-    def log_dropped(self) -> int:
-        """How many further lines there were."""
-
-    @property
-    def denied(self) -> list[tuple[str, str, str]]:
-        """Interface, rule and a sentence of what it was denied."""
-
-    @property
-    def denied_unlisted(self) -> int:
-        """How many further denials there were."""
-
-    @property
-    def recording(self) -> bytes | None:
-        """What the host answered, where that was to be recorded."""
 
 def at_once(work: Callable[_Given, _Got], *args: _Given.args, **named: _Given.kwargs) -> _Got:
     """Calls something in which decision capsules have to be over at once, for the thread has others to serve.
@@ -397,9 +214,6 @@ def at_once(work: Callable[_Given, _Got], *args: _Given.args, **named: _Given.kw
     One that is not ends with `TooSlow`, and from then on so does every call of its component; it can be made again
     outside, on another thread.
     """
-
-def tool_interfaces() -> list[str]:
-    """Every host interface there is, as a policy names them."""
 
 def explain_url(effective: str, method: str, url: str) -> dict[str, Any]:
     """What the egress guard says of a request, as far as it can without looking the name up.
@@ -931,263 +745,6 @@ class Suggestion:
     def decisions(self) -> list[StrategyDecision]:
         """One entry for each strategy, in declared order."""
 
-@disjoint_base
-class Learner:
-    """A learner of one choice: the same learning as in a capsule, without a store.
-
-    Options have numbers and names. Each key has a learner state of its own; a whole number as a key is the
-    same key as its decimal digits. Safe to use from many threads; batches release the interpreter, and give
-    what the same calls one by one give, bit for bit. Made by its subclasses and by `load`.
-
-    All of them take:
-        options: Their number, 2 to 1024, or their names.
-        seed: What the draws come from, 0 to 2**64 - 1: the same seed and calls give the same decisions on every
-            machine. ``None`` takes one from the operating system.
-        reward_range: What rewards may be, both ends included; (0.0, 1.0) if left out. Inside, rewards are scaled to 0..1 by it.
-        min_exploration: Share of decisions drawn uniformly from the allowed options, 0 to 1.
-        max_keys: Most keys that are held, 1 to 1,000,000; 10,000 if left out. Beyond it the one that was longest without an update is
-            folded into a prior that new keys start from, worth at most 8 rewards an option.
-        half_life_updates: After this many later updates of its key a reward counts half. ``None`` = nothing fades.
-        priors: What is believed of single options beforehand: ``{option: (mean, count)}`` counts in every key as
-            ``count`` rewards with the mean ``mean``, scattered like the uniform distribution (or as far as that mean permits),
-            and never fades.
-        shrinkage: What each option has earned in the other keys counts as at most this many rewards.
-            ``None`` = keys learn apart. Not for `SimpleWeighted`.
-
-    Raises:
-        ValueError: A setting does not hold; the message names it.
-        ImportError: NumPy is missing, where arrays are needed.
-    """
-
-    def decide(self, key: str | int | None = None, allowed: _Flags | None = None) -> tuple[int, float]:
-        """Draws an option.
-
-        Args:
-            key: At most 256 bytes; left out, the key is ``""``.
-            allowed: Shape ``(n_options,)``: which options may be drawn; left out, all.
-
-        Returns:
-            The option's number, and the probability it was drawn with.
-
-        Raises:
-            ValueError: Nothing is allowed, or a shape or the key does not fit. Nothing was drawn.
-        """
-
-    def update(self, option: int | str, reward: float, key: str | int | None = None) -> None:
-        """Learns one reward of one option; it need not have been drawn here.
-
-        Raises:
-            ValueError: The reward is outside `reward_range` or not a number, or there is no such number.
-            KeyError: There is no option of this name. Nothing has changed.
-        """
-
-    def probabilities(
-        self, key: str | int | None = None, allowed: _Flags | None = None
-    ) -> NDArray[np.float64]:
-        """What `decide` draws from: shape ``(n_options,)``, 0 where not allowed, sum 1 within 1e-9."""
-
-    def decide_batch(
-        self, keys: _Keys, allowed: _Flags | None = None
-    ) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
-        """`decide` for every key in order; nothing is drawn where one of them is refused.
-
-        Args:
-            keys: Shape ``(n,)``: texts, whole numbers, or an array of integers.
-            allowed: Shape ``(n_options,)`` for all, or ``(n, n_options)``.
-
-        Returns:
-            Options and propensities, both of shape ``(n,)``.
-        """
-
-    def probabilities_batch(self, keys: _Keys, allowed: _Flags | None = None) -> NDArray[np.float64]:
-        """`probabilities` for every key: shape ``(n, n_options)``."""
-
-    def update_batch(
-        self, options: Sequence[int | str] | NDArray[Any], rewards: _Numbers, keys: _Keys | None = None
-    ) -> None:
-        """`update` for every row in order, all or none.
-
-        Args:
-            options: Shape ``(n,)``, numbers or names.
-            rewards: Shape ``(n,)``.
-            keys: Shape ``(n,)``; left out, the key of all is ``""``.
-
-        Raises:
-            ValueError: With the first row that is refused. Nothing has changed.
-        """
-
-    def save(self) -> bytes:
-        """Everything, the position in the draws included. Versioned; the same state gives the same bytes."""
-
-    @staticmethod
-    def load(blob: bytes) -> Learner:
-        """The learner that `save` has written, of the same class; it goes on as the saved one would.
-
-        Raises:
-            ValueError: The bytes are something else, damaged, or of another version.
-        """
-
-    def keys(self) -> list[str]:
-        """The keys that have learned something and are held, sorted."""
-
-    @property
-    def state_hash(self) -> str:
-        """The digest of what was learned: equal on every machine for the same updates."""
-
-    @property
-    def n_options(self) -> int:
-        """How many options there are."""
-
-    @property
-    def names(self) -> list[str]:
-        """The options' names: their digits, where only their number was given."""
-
-    @property
-    def algorithm(self) -> str:
-        """``thompson``, ``epsilon_greedy``, ``ucb1`` or ``simple_weighted``."""
-
-@final
-class Thompson(Learner):
-    """Thompson sampling: each option is drawn with the probability that its mean reward is the largest.
-
-    With `reward_range` (0, 1) the posterior is Beta(1 + Σr, 1 + n - Σr), fractions allowed; else the Student-t of
-    the normal-inverse-gamma posterior on scaled rewards. The probabilities are exact (quadrature, error below 1e-7), not
-    counted from samples.
-
-    Sources: Thompson (1933), Biometrika 25; Russo et al. (2018), arXiv:1707.02038; Murphy (2007), "Conjugate Bayesian
-    analysis of the Gaussian distribution", section 3.
-    """
-
-    def __new__(
-        cls,
-        options: int | Sequence[str],
-        *,
-        shrinkage: float | None = None,
-        seed: int | None = None,
-        reward_range: tuple[float, float] = ...,
-        min_exploration: float = 0.0,
-        max_keys: int = ...,
-        half_life_updates: float | None = None,
-        priors: _Priors | None = None,
-    ) -> Self: ...
-
-@final
-class EpsilonGreedy(Learner):
-    """The best mean with probability 1 - ε, else uniform over the allowed options.
-
-    An option that has earned nothing counts as the middle of `reward_range`; ties go to the lowest number.
-
-    Source: Sutton and Barto (2018), "Reinforcement Learning", section 2.2.
-    """
-
-    def __new__(
-        cls,
-        options: int | Sequence[str],
-        *,
-        epsilon: float = 0.1,
-        shrinkage: float | None = None,
-        seed: int | None = None,
-        reward_range: tuple[float, float] = ...,
-        min_exploration: float = 0.0,
-        max_keys: int = ...,
-        half_life_updates: float | None = None,
-        priors: _Priors | None = None,
-    ) -> Self: ...
-
-@final
-class Ucb1(Learner):
-    """The largest mean + sqrt(2 ln N / n) on scaled rewards; ties go to the lowest number.
-
-    Options that have earned nothing share the probability equally, since feedback may be delayed.
-    Otherwise it is deterministic: its propensities are 0 and 1 unless `min_exploration` is set.
-
-    Source: Auer, Cesa-Bianchi and Fischer (2002), Machine Learning 47, 235-256.
-    """
-
-    def __new__(
-        cls,
-        options: int | Sequence[str],
-        *,
-        shrinkage: float | None = None,
-        seed: int | None = None,
-        reward_range: tuple[float, float] = ...,
-        min_exploration: float = 0.0,
-        max_keys: int = ...,
-        half_life_updates: float | None = None,
-        priors: _Priors | None = None,
-    ) -> Self: ...
-
-@final
-class SimpleWeighted(Learner):
-    """Weights that one reward moves by 0.05 x reward, at most `max_delta`, to or from the option.
-
-    The others move by the opposite share; floor 0, scaled to the sum 1. The order of updates matters. Rewards below 0
-    move a weight down: for those, set `reward_range`.
-    """
-
-    def __new__(
-        cls,
-        options: int | Sequence[str],
-        *,
-        max_delta: float = 0.15,
-        seed: int | None = None,
-        reward_range: tuple[float, float] = ...,
-        min_exploration: float = 0.0,
-        max_keys: int = ...,
-        half_life_updates: float | None = None,
-        priors: _Priors | None = None,
-    ) -> Self: ...
-
-@final
-class Combinations:
-    """The valid combinations of several choices, in lexicographic order.
-
-    "Concatenated" arrays hold the entries of the first choice's options, then those of the second, and so on;
-    their length is `width`.
-
-    Args:
-        sizes: The number of options of each choice, 1 to 65535.
-        valid: Shape ``(rows, len(sizes))``: option numbers that are valid together, in any order; left out, all.
-
-    Raises:
-        ValueError: A row names an option that does not exist, or there are more than 4096 combinations.
-    """
-
-    def __new__(cls, sizes: Sequence[int], valid: _Numbers | None = None) -> Self: ...
-    def __len__(self) -> int: ...
-    @property
-    def width(self) -> int:
-        """The length of concatenated arrays."""
-
-    @property
-    def rows(self) -> NDArray[np.uint16]:
-        """Shape ``(len(self), len(sizes))``: the option of each choice."""
-
-    def argmax(self, scores: _Numbers, allowed: _Flags | None = None) -> int:
-        """The combination with the largest sum of scores among those whose options are all allowed.
-
-        Ties go to the first combination; sums are added from the first choice to the last.
-
-        Args:
-            scores: Shape ``(width,)``; where allowed, within ±1e300.
-            allowed: Shape ``(width,)``; left out, everything.
-
-        Raises:
-            ValueError: A shape does not fit, an allowed score is no such number, or nothing is allowed.
-        """
-
-    def argmax_batch(self, scores: _Numbers, allowed: _Flags | None = None) -> NDArray[np.uint32]:
-        """`argmax` of every row of `scores`, shape ``(n, width)``; `allowed` has the same shape or ``(width,)``."""
-
-    def probabilities(
-        self, head_probabilities: _Numbers, allowed: _Flags | None = None, min_exploration: float = 0.0
-    ) -> NDArray[np.float64]:
-        """Joint probabilities: proportional to the product of the choices' own, over what is valid and allowed.
-
-        Mixed with `min_exploration` of the uniform distribution over these; uniform where all products are 0.
-        Shape ``(len(self),)``, sum 1.
-        """
-
 def read_json(body: bytes, *, max_depth: int = 32) -> Any:
     """One JSON value (RFC 8259): each key once, finite numbers, valid UTF-8.
 
@@ -1209,17 +766,3 @@ def read_cbor(body: bytes, *, max_depth: int = 32) -> Any:
     Raises:
         ValueError: It is none; the message says what is wrong, and nothing that was sent.
     """
-
-def masked_argmax(scores: _Numbers, allowed: _Flags | None = None) -> int:
-    """The index of the largest score among the allowed options; ties go to the lowest index.
-
-    Args:
-        scores: Shape ``(n,)``; infinite is a score like any other, NaN is refused where allowed.
-        allowed: Shape ``(n,)``; left out, all.
-
-    Raises:
-        ValueError: A shape does not fit, an allowed score is NaN, or nothing is allowed.
-    """
-
-def masked_argmax_batch(scores: _Numbers, allowed: _Flags | None = None) -> NDArray[np.uint32]:
-    """`masked_argmax` of every row of `scores`, shape ``(rows, n)``; `allowed` has the same shape or ``(n,)``."""
