@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.sandbox.answers import ANSWERS, raw
 from tests.sandbox.case import Case, Ended
@@ -15,15 +13,11 @@ from tests.sandbox.guests import decision, tool
 from tests.sandbox.outside import Answering, Canary, NameServer, Records, Site, answer, certificate
 
 from capsa import _native
-from capsa.errors import CapsaError
-from capsa.policies import effective, load_policy, load_wants
 
 #: The value of the secret `key`: no guest may ever see it.
 SECRET: Final = "hunter2/sword+fish=42"  # noqa: S105 - nobody's
 #: What stands in every file that is not the guest's.
 OUTSIDE: Final = "not for guests"
-_SEED: Final = bytes(range(32))
-
 
 #: What the name server says; see `Records`. The canary listens at 127.0.0.2 too.
 _ZONE: Final[dict[str, Records]] = {
@@ -66,6 +60,8 @@ class Arena:
         forged: The same with one that is not.
         names: The name server of the host.
         host: The engine.
+        authority: The file with the certificate of `secure`.
+        cache: A folder for compiled components.
         kv: What the guest keeps.
         rival: What another tenant's tool keeps.
         root: A folder as that of a store.
@@ -81,6 +77,10 @@ class Arena:
         self.forged = Site(ANSWERS, tls=other)
         self.names = NameServer(_zone)
         self.host = _native.Host(dns=[self.names.address], roots=pem)
+        self.authority = folder / "trusted.pem"
+        self.authority.write_text(pem)
+        self.cache = folder / "cache"
+        self.cache.mkdir(mode=0o700)
         self._good = (tool(), decision())
 
     def _elsewhere(self) -> dict[str, Answering]:
@@ -96,15 +96,19 @@ class Arena:
             "/refresh": raw(answer(b"1", f"Refresh: 0; url={inner}")),
         }
 
-    def begin(self, folder: Path) -> None:
-        """Everything that a case may touch, anew."""
+    def begin(self, root: Path) -> None:
+        """Everything that a case may touch, anew.
+
+        Args:
+            root: A folder as that of a store; it is made.
+        """
         self.canary.touched = 0
         for site in (self.site, self.secure, self.forged):
             site.asked.clear()
         self.names.asked.clear()
         self.kv = _native.tools.KeyValues()
         self.rival = _native.tools.KeyValues({"plan": OUTSIDE.encode(), "shared": OUTSIDE.encode()})
-        self.root = folder / "store"
+        self.root = root
         self.own = self.root / "files" / "acme" / "tool"
         for name in (
             "policies/tool.toml",
@@ -116,7 +120,7 @@ class Arena:
             path = self.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(OUTSIDE)
-        self.own.mkdir()
+        self.own.mkdir(exist_ok=True)
         (self.own / "note").write_text("mine")
         self._others = self._digest()
         self.secrets: dict[str, str] = {"key": SECRET}
@@ -170,63 +174,3 @@ class Arena:
     def good(self) -> tuple[bytes, bytes]:
         """An innocent tool, and an innocent decision capsule."""
         return self._good[0].bytes, self._good[1].bytes
-
-
-def wanted(grants: dict[str, Any]) -> dict[str, Any]:
-    """What a definition wants that is granted all this."""
-    return {**grants, "config": list(grants["config"])} if "config" in grants else grants
-
-
-class Native:
-    """Runs cases on the host itself, without a store."""
-
-    def __init__(self) -> None:
-        self._innocent: tuple[_native.tools.Tool, _native.Component] | None = None
-
-    def run(self, case: Case, arena: Arena) -> Ended:
-        """See `Runner`."""
-        guest = case.guest(arena) if callable(case.guest) else case.guest
-        grants = dict(case.grants(arena) if callable(case.grants) else case.grants)
-        try:
-            if guest.world == "decision":
-                capsule = arena.host.load(guest.bytes)
-                told = capsule.frame({"x": "y"}) if case.output is None else capsule.reward({"x": "y"}, [])
-                return Ended(None, json.dumps(told))
-            return self._invoke(case, guest.bytes, grants, arena)
-        except CapsaError as error:
-            return Ended(error)
-
-    def _invoke(self, case: Case, component: bytes, grants: dict[str, Any], arena: Arena) -> Ended:
-        tool = arena.host.load_tool(component)
-        policy = {
-            "schema": 1,
-            "name": "case",
-            "engine": case.engine,
-            "grants": grants,
-            "limits": dict(case.limits),
-        }
-        wants = load_wants({"wants": wanted(grants) if case.wants is None else case.wants})
-        allowed = effective(wants, load_policy(policy), case.effect)
-        bound = tool.bind(
-            json.dumps(allowed.to_json()),
-            kv=arena.kv if allowed.kv else None,
-            change=arena.change if allowed.kv else None,
-            files=_native.tools.Files(str(arena.own)) if allowed.files else None,
-            secrets=arena.secrets,
-        )
-        made = bound.call("hostile", case.input, case.output, seed=_SEED, now_ns=time.time_ns())
-        log = tuple(message for _, message in made.log)
-        return Ended(made.error, made.output, tuple(made.denied), log, made.log_dropped, made.used)
-
-    def innocent(self, arena: Arena) -> None:
-        """See `Runner`."""
-        if self._innocent is None:
-            tool, decision = arena.good
-            nothing = effective(load_wants({}), load_policy("pure"), "pure")
-            bound = arena.host.load_tool(tool).bind(json.dumps(nothing.to_json()))
-            self._innocent = bound, arena.host.load(decision)
-        tool_, decision_ = self._innocent
-        made = tool_.call("innocent", '{"a": 1}', seed=_SEED, now_ns=1)
-        assert (made.output, made.error) == ('{"a": 1}', None)
-        assert decision_.frame({})[0]["key"] == "k"
-        assert decision_.reward({}) == 0.5

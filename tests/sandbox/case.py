@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import pytest
@@ -69,10 +70,39 @@ class Case:
         """Category and name."""
         return f"{self.category}: {self.name}"
 
+    def attacker(self, arena: Arena) -> Guest:
+        """Who tries it."""
+        return self.guest(arena) if callable(self.guest) else self.guest
+
+    def policy(self, arena: Arena) -> dict[str, Any]:
+        """What it is allowed."""
+        return {
+            "schema": 1,
+            "name": "case",
+            "engine": self.engine,
+            "grants": self._granted(arena),
+            "limits": dict(self.limits),
+        }
+
+    def wanted(self, arena: Arena) -> dict[str, Any]:
+        """What its definition wants."""
+        if self.wants is not None:
+            return dict(self.wants)
+        return wanted(self._granted(arena))
+
+    def _granted(self, arena: Arena) -> dict[str, Any]:
+        return dict(self.grants(arena) if callable(self.grants) else self.grants)
+
     def parameter(self) -> Any:
         """As pytest takes it."""
         marks = [pytest.mark.xfail(strict=True, reason=self.defect)] if self.defect else []
         return pytest.param(self, id=self.id, marks=marks)
+
+
+def wanted(grants: Mapping[str, Any]) -> dict[str, Any]:
+    """What a definition wants that is granted all this."""
+    config = {"config": list(grants["config"])} if "config" in grants else {}
+    return {**grants, **config}
 
 
 @dataclass(frozen=True)
@@ -104,10 +134,19 @@ class Ended:
 
 
 class Runner(Protocol):
-    """A way to run a case: natively, through a store, over HTTP."""
+    """A way to run a case: natively, or through a store."""
+
+    def begin(self, case: Case, arena: Arena, folder: Path) -> None:
+        """Before the arena begins: what is run in a folder is made there."""
 
     def run(self, case: Case, arena: Arena) -> Ended:
         """Installs the guest, gives it what the case grants, and calls it."""
 
     def innocent(self, arena: Arena) -> None:
         """An innocent tool and an innocent decision capsule of another tenant are called, and answer."""
+
+    def recorded(self, ended: Ended) -> None:
+        """What ended so stands in the audit, where there is one."""
+
+    def end(self) -> None:
+        """What the case was run in is closed."""

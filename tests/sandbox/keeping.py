@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tests.sandbox.answers import SPELLINGS
 from tests.sandbox.arena import OUTSIDE, SECRET, Arena
-from tests.sandbox.case import Case, Ended
+from tests.sandbox.case import Case, Ended, wanted
 from tests.sandbox.guests import KEPT, Guest, Span, Step, call, keys, script, send, swap, tool
 
 from capsa.errors import CapabilityDenied, CapsuleBadOutput, CapsuleLimit
@@ -366,9 +366,9 @@ FLOODS: Final = [
     Case(category="config", name="a text that is granted and not wanted", guest=script(call("config.get", "other"), call("config.get", "region")), grants=_EVERYTHING, wants={**_EVERYTHING, "config": ["region"]}, answer=[None, "eu"]),
     Case(category="config", name="names that are none", guest=script(call("config.get", ""), call("config.get", "REGION"), call("config.get", "region\0"), call("config.get", "PATH"), call("config.get", Span(0, 60_000))),
          grants=_EVERYTHING, answer=[None] * 5),
-    *[Case(category="no grant", name=f"{name} with everything else", guest=script(step), grants={key: value for key, value in _EVERYTHING.items() if key != name.split(".")[0]}, ends=CapabilityDenied, says=name.split(".")[0])
+    *[Case(category="no grant", name=f"{name} with everything else", guest=script(step), grants={key: value for key, value in _EVERYTHING.items() if key != name.split(".")[0]}, wants=wanted(_EVERYTHING), ends=CapabilityDenied, says=name.split(".")[0])
       for name, step in _FLOODS.items() if name in ("clock.now", "random.number", "config.get", "kv.get", "files.read", "secrets.handle")],
-    Case(category="no grant", name="everything under the policy pure", guest=tool(imports=sorted(_FLOODS)), ends=CapabilityDenied, says="clock"),
+    Case(category="no grant", name="everything under the policy pure", guest=tool(imports=sorted(_FLOODS)), wants=wanted(_EVERYTHING), ends=CapabilityDenied, says="clock"),
 ]  # fmt: skip
 
 

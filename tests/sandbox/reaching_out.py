@@ -467,7 +467,7 @@ def _is_listed(ended: Ended) -> None:
 
 
 GRANTED: Final = [
-    Case(category="no grant", name="http that nobody grants", guest=script(send("https://api.example.com/")), ends=CapabilityDenied),
+    Case(category="no grant", name="http that nobody grants", guest=script(send("https://api.example.com/")), wants={"http": [{"hosts": ["api.example.com"]}]}, ends=CapabilityDenied),
     Case(category="no grant", name="http that the wants do not have", guest=script(send("https://api.example.com/")), grants=_one, wants={}, ends=CapabilityDenied),
     Case(category="no grant", name="http that the policy does not have", guest=script(send("https://api.example.com/"), call("clock.now")), grants={"clock": True},
          wants={"clock": True, "http": [{"hosts": ["*"]}]}, ends=CapabilityDenied),

@@ -15,7 +15,8 @@ from typing import Any, Final
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.sandbox.arena import OUTSIDE, SECRET, Arena, wanted
+from tests.sandbox.arena import OUTSIDE, SECRET, Arena
+from tests.sandbox.case import wanted
 from tests.sandbox.guests import KEPT, SPIN, Guest, call, decision, script, send, tool
 
 from capsa import _native
@@ -134,7 +135,7 @@ def test_a_stain_is_seen_within_the_call(host: _native.Host, stain: str) -> None
 
 def test_a_handle_of_an_earlier_call_is_only_a_text(arena: Arena, tmp_path: Path) -> None:
     """It could be kept, and sent by a call that never asked for the secret."""
-    arena.begin(tmp_path)
+    arena.begin(tmp_path / "store")
     site = f"127.0.0.1:{arena.site.port}"
     grants = {
         "http": [{"schemes": ["http"], "private": [site]}],
@@ -230,7 +231,7 @@ def test_a_tenants_endless_loops_leave_others_their_share(host: _native.Host, ki
 
 def test_a_call_that_waits_outside_lets_others_compute(arena: Arena, tmp_path: Path) -> None:
     """More calls wait for a server than there are processors; a neighbour computes meanwhile."""
-    arena.begin(tmp_path)
+    arena.begin(tmp_path / "store")
     grants = {"http": [{"schemes": ["http"], "private": [f"127.0.0.1:{arena.site.port}"]}]}
     waits = bound(
         arena.host, script(send(f"http://127.0.0.1:{arena.site.port}/silent", timeout_ms=2_000)), grants
@@ -250,7 +251,7 @@ def test_a_call_that_waits_outside_lets_others_compute(arena: Arena, tmp_path: P
 
 def test_a_directory_that_turns_into_a_link_leads_nowhere(arena: Arena, tmp_path: Path) -> None:
     """Between the look and the opening of a file the name may come to mean something else."""
-    arena.begin(tmp_path)
+    arena.begin(tmp_path / "store")
     outside = arena.root / "files" / "acme" / "other"
     real, link, name = arena.own / "real", arena.own / "link", arena.own / "d"
     real.mkdir()
