@@ -103,15 +103,20 @@ __all__ = [
 
 
 def shown(value: object) -> str:
-    """At most 80 characters of a value that somebody sent; never fails."""
+    """At most 80 characters of a value that somebody sent, as valid Unicode; never fails."""
     try:
-        return str(value)[:80]
+        return _unicode(str(value)[:80])[:80]
     except Exception:  # noqa: BLE001 - a value's own __str__, or an integer of too many digits
         return type(value).__name__
 
 
+def _unicode(text: str) -> str:
+    """A text with halves of surrogate pairs spelled out: what stands in a header, or a path, may hold bytes as such."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 class CapsaError(Exception):
-    """The root: one sentence, and where it applies what it is about.
+    """The root: one sentence, and where it applies what it is about. Its texts are valid Unicode, whatever they quote.
 
     Attributes:
         detail: One sentence that says what is wrong.
@@ -125,11 +130,11 @@ class CapsaError(Exception):
     def __init__(
         self, detail: str, *, pointer: str | None = None, value: str | None = None, remedy: str | None = None
     ) -> None:
-        super().__init__(f"{detail}: {remedy}" if remedy else detail)
-        self.detail = detail
-        self.pointer = pointer
-        self.value = value
-        self.remedy = remedy
+        self.detail = _unicode(detail)
+        self.pointer = None if pointer is None else _unicode(pointer)
+        self.value = None if value is None else _unicode(value)
+        self.remedy = None if remedy is None else _unicode(remedy)
+        super().__init__(f"{self.detail}: {self.remedy}" if self.remedy else self.detail)
 
     def again(self) -> CapsaError:
         """A new exception that says the same: many may raise it, each with a trace of its own."""

@@ -203,3 +203,9 @@ def test_proven_is_what_lies_between_checkpoints_without_a_fault(
     assert proven(signed, [*found, unreadable], {"acme": first}) == 0
     other = [Fault("changed", "other", 1, 99, ""), Fault("changed", "", 0, 0, "a blob")]
     assert proven(signed, [*found, *other], {"acme": first}) == expected
+
+
+def test_a_setting_is_spelled_as_where_it_is_set(line: Line) -> None:
+    """In JSON, as `settings --json` and `trust --json` do."""
+    assert line.json("settings set", "install.allow=spec_only")["install"] == {"allow": "specOnly"}
+    assert line.json("audit")["audit"][-1]["detail"]["installAllow"] == "specOnly"

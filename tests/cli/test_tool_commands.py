@@ -15,6 +15,8 @@ from tests.server import tools
 from tests.server.serving import KEY, Served
 
 import capsa
+from capsa import _native
+from capsa.capsules import read_tool_definition
 from capsa.cli import main
 
 ECHO = """\
@@ -96,6 +98,7 @@ def test_a_tool_is_made_of_a_module_and_a_definition(
         (DEFINITION.replace('"pure"', '"none"'), "effect: 'none' is no effect class"),
         (DEFINITION + "[wants]\nclocks = true\n", "clocks"),
         ("schema = ", "the definition cannot be read"),
+        ("# \x81\n" + DEFINITION, "the definition is not text: byte 2 is not UTF-8: save it as UTF-8"),
         (None, "capsule.toml"),
     ],
     ids=str,
@@ -106,7 +109,7 @@ def test_a_definition_that_does_not_hold_makes_nothing(
     bare = tmp_path / "bare.wasm"
     bare.write_bytes(guests.tool(guests.ECHO).bytes)
     if definition is not None:
-        (tmp_path / "capsule.toml").write_text(definition)
+        (tmp_path / "capsule.toml").write_text(definition, encoding="latin-1")
     words = ["author", "embed", str(bare), str(tmp_path / "capsule.toml"), "-o", str(tmp_path / "out.wasm")]
     assert main(words) == 1
     assert said in capsys.readouterr().err
@@ -143,6 +146,49 @@ def test_a_module_that_does_not_fit_makes_nothing(
     assert main(["author", "wrap", str(module), "--world", world, "-o", str(out)]) == 1
     assert said in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "(module\n  (func i32.bogus " + ")" * 200_000,
+            "unknown operator or unexpected token, at line 2, column 9\n",
+        ),
+        ('(module (import "' + "x" * 90_000 + '" "y" (func)))', "xxx"),
+    ],
+    ids=["a long line", "a long name"],
+)
+def test_what_is_wrong_with_a_module_is_said_in_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
+) -> None:
+    """With its place, and without the line, which may be all there is."""
+    (tmp_path / "module.wat").write_text(content)
+    assert main(["author", "wrap", str(tmp_path / "module.wat"), "-o", str(tmp_path / "out.wasm")]) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert len(told) < 500
+    assert "\\n" not in told
+
+
+def test_a_definition_of_something_else_makes_nothing(empty: Line, tmp_path: Path) -> None:
+    """A component that decides is no tool, whatever it is given to say: nor does it leave a store behind."""
+    decides = guests.decision().bytes
+    bare, whole = tmp_path / "bare.wasm", tmp_path / "whole.wasm"
+    bare.write_bytes(decides)
+    (tmp_path / "capsule.toml").write_text(DEFINITION)
+    whole.write_bytes(
+        _native.embed_tool_definition(decides, json.dumps(read_tool_definition(DEFINITION).to_json()))
+    )
+    said = "this is not a tool capsule: it does not export `invoke`"
+    assert said in empty.refused("install", str(whole))
+    for words in (
+        ["author", "embed", str(bare), str(tmp_path / "capsule.toml"), "-o", str(tmp_path / "out.wasm")],
+        ["author", str(whole), "--check"],
+    ):
+        assert main(words) == 1
+    assert not (tmp_path / "out.wasm").exists()
+    assert not empty.folder.exists()
 
 
 # Installed and allowed
@@ -369,6 +415,29 @@ def test_a_secret_that_is_typed_is_not_shown(line: Line) -> None:
     assert "the secret stripe of default is set" in seen.said
     with capsa.open(line.folder) as store:
         assert store._vault.values("default") == {"stripe": "sk-swordfish"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("secret set", "stripe", "@token"),
+        ("secret list",),
+        ("secret remove", "stripe"),
+        ("settings set", "install.allow=any"),
+        ("settings show",),
+        ("trust add", "0" * 62 + "aa"),
+        ("trust list",),
+    ],
+    ids=" ".join,
+)
+def test_what_no_server_does_for_others(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Where the store is in use there is nobody to ask: it is said what to do instead."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("sk-swordfish")
+    with capsa.open(line.folder):
+        assert "stop that process first" in line.refused(*words)
 
 
 # At a server

@@ -83,7 +83,7 @@ def shell(script: str, folder: Path, **environment: str) -> subprocess.Completed
         (["decisions", "store", "router", "--after", "-1"], "--after: -1 is not from 0 to"),
         (["decisions", "store", "router", "--after", "x" * 500], "is not a whole number from 0 to"),
         (["decisions", "store", "router", "--after", "9" * 5000], "is not a whole number from 0 to"),
-        (["invoke", "store"], "CAPSULE: write capsa invoke STORE CAPSULE"),
+        (["invoke", "store"], "CAPSULE: write capsa invoke STORE CAPSULE [INPUT], or see"),
         (["invoke", "store", "echo", "--record", "--compensate", "1"], "not allowed with argument --record"),
         (["invok", "store", "echo"], "there is no command 'invok': did you mean invoke"),
         (["policy"], "there is no command 'policy': did you mean policy"),
@@ -184,6 +184,21 @@ def test_what_the_system_refuses_has_a_remedy(line: Line, tmp_path: Path) -> Non
     assert "Is a directory: name a file" in line.refused("decide", "router", "--input", f"@{tmp_path}")
 
 
+def test_an_empty_name_is_no_file(line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be the working folder."""
+    empty = "the name of the file is empty"
+    for words in (
+        ("decide", "router", "--input", "@"),
+        ("secret set", "key", "@"),
+        ("trust add", ""),
+        ("trust remove", ""),
+        ("audit verify", "--public-key", ""),
+    ):
+        assert empty in line.refused(*words)
+    assert main(["author", "verify", str(tmp_path / "router.yaml"), "--key", ""]) == 1
+    assert empty in capsys.readouterr().err
+
+
 def test_endless_input_is_refused(line: Line) -> None:
     assert "input has more than" in line.refused("decide", "router", "--input", "@/dev/zero")
 
@@ -243,11 +258,11 @@ def test_any_encoding_of_a_terminal_will_do(line: Line, encoding: str) -> None:
     assert "er \\u8a9e\n" in said("--context-key", "größer 語")
 
 
-def test_half_a_surrogate_pair_in_an_argument_stays_json(line: Line) -> None:
-    """Bytes that are not UTF-8, as a shell may send them."""
+def test_half_a_surrogate_pair_in_an_argument_is_spelled_out(line: Line) -> None:
+    """Bytes that are not UTF-8, as a shell may send them: what is said of them is valid Unicode."""
     done = shell("$capsa report $'\\xff' router --json", line.folder.parent)
     assert done.returncode == 1
-    assert "\udcff" in json.loads(done.stdout)["detail"]
+    assert "\\udcff" in json.loads(done.stdout)["detail"]
 
 
 def test_interrupted_is_exit_code_130(line: Line) -> None:

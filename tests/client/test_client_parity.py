@@ -314,6 +314,10 @@ def test_what_is_sent_is_the_source_itself(tmp_path: Path) -> None:
             assert client.install(source).describe()["digest"] == component.digest
         with pytest.raises(capsa.InstallRefused):
             client.install(component.component.replace(b"router", b"rooter"))
+        told = [
+            row["detail"] for row in served.get("/audit").value["audit"] if row["type"] == "settingsChanged"
+        ]
+        assert [detail["installAllow"] for detail in told] == ["specOnly"]
 
 
 #: What only one side takes: how long to wait, and on which thread of the server it runs.

@@ -123,6 +123,14 @@ def _set(policy: Any, capsule: Any) -> Any:
     return capsule.set_policy(policy)
 
 
+def _page(after: Any, limit: Any, capsule: Any) -> Any:
+    return capsule.invocations(after, limit)
+
+
+def _explain(target: Any, method: Any, capsule: Any) -> Any:
+    return capsule.explain(target, method)
+
+
 def test_what_is_refused_is_refused_alike(echo: Pair) -> None:
     deep: Any = None
     for _ in range(31):
@@ -137,10 +145,15 @@ def test_what_is_refused_is_refused_alike(echo: Pair) -> None:
         lambda c: c.invocation("inv_0"),
         lambda c: c.replay_invocation("inv_" + "0" * 32),
         lambda c: c.invocation("é/../x"),
+        lambda c: c.invocation(""),
+        lambda c: c.replay_invocation(""),
+        lambda c: c.invocation("\ud800"),
+        lambda c: c.invocation(5),
     ]
     for call in unknown:
         assert isinstance(echo.refused(call), capsa.UnknownInvocation)
-    echo.refused(lambda c: c.invocations(limit=0))
+    for after, limit in ((0, 0), ("0", 1), (0, "1"), (0, 1.0), (-1, 1), (True, 1), (0, None)):
+        assert isinstance(echo.refused(partial(_page, after, limit)), capsa.InvalidField)
     echo.refused(lambda c: c.decide({}))
 
 
@@ -200,6 +213,12 @@ def test_explanations(pairs: Callable[[bytes], Pair]) -> None:
     for target in ("https://api.example.com/", "https://evil.example/ü?&=#", "kv:a", "../x", "", "secret:é"):
         for method in ("GET", "POST"):
             assert isinstance(pair.same("explain", target, method), Explanation)
+
+
+@pytest.mark.parametrize("method", ["get", "TRACE", "", "é"])
+def test_a_method_that_no_policy_can_grant(echo: Pair, method: str) -> None:
+    for target in ("https://api.example.com/", "kv:a"):
+        assert isinstance(echo.refused(partial(_explain, target, method)), capsa.InvalidField)
 
 
 def test_a_tool_is_described(pairs: Callable[[bytes], Pair]) -> None:
@@ -298,8 +317,8 @@ def test_answers_that_are_none(told: Any) -> None:
             lambda: capsule.invoke(1),
             lambda: capsule.policy,
             lambda: capsule.explain("x"),
-            lambda: capsule.invocation("inv_0"),
-            lambda: capsule.replay_invocation("inv_0"),
+            lambda: capsule.invocation(f"inv_{0:032}"),
+            lambda: capsule.replay_invocation(f"inv_{0:032}"),
             capsule.invocations,
         ]
         for call in calls:

@@ -30,8 +30,8 @@ LIMITS: Final = {
     "IDLE_S": "idle connection",
     "CONNECTIONS": "connections",
     "BACKLOG": "waiting to be accepted",
-    "SLOW_AT_ONCE": "installs, reports, pages, batches",
-    "SLOW_WAITING": "installs, reports, pages, batches",
+    "SLOW_AT_ONCE": "installs, policies, reports, pages, batches",
+    "SLOW_WAITING": "installs, policies, reports, pages, batches",
     "DRAIN_S": "requests in flight at `SIGTERM`",
 }
 

@@ -12,7 +12,7 @@ from capsa.cli import _policy
 from capsa.cli._output import Answer
 from capsa.cli._usage import Parser, WrongUse, read_words
 from capsa.errors import InvalidPolicy
-from capsa.policies import READY, effective, load_wants, ready_policy
+from capsa.policies import READY
 
 SAID = """description = "Reads one API."
 [grants]
@@ -124,12 +124,3 @@ def test_diff_shows_what_is_new(file: Path) -> None:
     assert answer.values["gone"] == []
     assert answer.values.get("ok", True)
     assert list(run("diff", "trusted", "trusted").lines) == ["the same authority"]
-
-
-def test_a_capsule_is_explained() -> None:
-    """What is denied is an answer, and no failure."""
-    found = effective(load_wants({"wants": {"clock": True}}), ready_policy("pure"), "read")
-    answer = _policy.explain_answer(found, "kv:a", "PUT")
-    assert answer.values["rule"] == "not-granted"
-    assert next(iter(answer.lines)) == "denied: kv is not granted (not-granted)"
-    assert answer.values.get("ok", True)

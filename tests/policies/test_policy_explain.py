@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from tests.policies import matcher
 from tests.policies.faulty import HEAD
 from tests.policies.said import PAIRS, WANTS, policies, toml
+from tests.sandbox.keeping import _BEYOND
 
 from capsa import _native
+from capsa.errors import InvalidField
 from capsa.policies import Effective, Explanation, effective, explain, load_policy, load_wants
 from capsa.policies._hosts import Unfit, host_pattern, private_pair, secret_host
 
@@ -187,7 +189,6 @@ def test_every_pattern_of_the_tables_is_read_by_native_code() -> None:
         ("GET", "https:///x", "url-form", "HOST", ["another URL"]),
         ("GET", "ftp://a.com", "scheme", "neither http nor https", ["another URL"]),
         ("GET", "https://a.com:0", "port", "no valid port", ["another URL"]),
-        ("TRACE", "https://api.example.com", "method", "TRACE", ["another method"]),
         ("POST", "https://api.example.com", "method", "by the policy", ['[[grants.http]]: hosts = ["api.example.com"]']),
         ("GET", "https://example.org", "host", "example.org is not granted", ['hosts = ["example.org"], ports = [443]']),
         ("PUT", "https://a.example.org", "method", "PUT", ["[[wants.http]]", 'methods = ["PUT"]']),
@@ -214,8 +215,8 @@ def test_urls(method: str, url: str, rule: str | None, detail: str, needed: list
         ("kv:a", "GET", None, "kv may be read", []),
         ("kv:a", "HEAD", None, "kv may be read", []),
         ("kv:a", "PUT", "kv-access", "only be read", ['in the policy: kv = { access = "read_write" }']),
-        ("kv:", "GET", "kv-access", "1 to 256 bytes", ["another key"]),
-        (f"kv:{'ü' * 129}", "GET", "kv-access", "1 to 256 bytes", ["another key"]),
+        ("kv:", "GET", "invalid", "1 to 256 bytes", ["another key"]),
+        (f"kv:{'ü' * 129}", "GET", "invalid", "1 to 256 bytes", ["another key"]),
         (f"kv:{'ü' * 128}", "GET", None, "kv may be read", []),
         ("notes/today.txt", "GET", None, "files may be read", []),
         (
@@ -228,10 +229,11 @@ def test_urls(method: str, url: str, rule: str | None, detail: str, needed: list
         ("/etc/passwd", "GET", "path", "absolute", ["inside the capsule's own directory"]),
         ("../other", "GET", "path", "leads out", ["inside"]),
         ("a/../../b", "GET", "path", "leads out", ["inside"]),
-        ("a//b", "GET", "path", "empty part", ["inside"]),
-        ("a/./b", "GET", "path", "empty part", ["inside"]),
-        ("a\\b", "GET", "path", "not for paths", ["inside"]),
-        ("a\0b", "GET", "path", "not for paths", ["inside"]),
+        ("a//b", "GET", "invalid", "each part", ["inside"]),
+        ("a/./b", "PUT", "invalid", "each part", ["inside"]),
+        ("a\\b", "GET", None, "files may be read", []),
+        ("a\0b", "GET", "invalid", "control character", ["inside"]),
+        ("", "GET", "invalid", "empty", ["inside"]),
         ("secret:stripe", "GET", None, "api.stripe.com as far as they match *.stripe.com", []),
         ("secret:mine", "GET", "secret", "'mine'", ["in the policy, [[grants.secrets]]"]),
         ("secret:theirs", "GET", "secret", "'theirs'", ["in the definition, [[wants.secrets]]"]),
@@ -254,6 +256,38 @@ def test_other_targets(target: str, method: str, rule: str | None, detail: str, 
     assert len(told.needed) == len(needed)
     for words, each in zip(needed, told.needed, strict=True):
         assert words in each
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [(kind, path) for kind, paths in _BEYOND.items() for path in paths]
+)
+def test_a_path_is_judged_as_for_a_guest(kind: str, path: str) -> None:
+    """The table of paths that a guest tries in tests/sandbox: what it is denied, what is invalid, and what is a name."""
+    rule = {"denied": "path", "invalid": "invalid", "not-found": None}[kind]
+    assert asked(path).rule == rule
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "pointer"),
+    [
+        ("https://api.example.com", "TRACE", "/method"),
+        ("https://api.example.com", "get", "/method"),
+        ("kv:a", "BREW", "/method"),
+        ("kv:a", "", "/method"),
+        ("kv:a", None, "/method"),
+        ("kv:a", [], "/method"),
+        ("http://\ud800/", "GET", "/target"),
+        ("kv:\ud800", "GET", "/target"),
+        (b"kv:a", "GET", "/target"),
+        (None, "GET", "/target"),
+    ],
+)
+def test_what_nobody_can_ask(target: Any, method: Any, pointer: str) -> None:
+    """Is refused, whatever is granted."""
+    for found in (both(), both({}, "")):
+        with pytest.raises(InvalidField) as caught:
+            explain(found, target, method)
+        assert caught.value.pointer == pointer
 
 
 @pytest.mark.parametrize(

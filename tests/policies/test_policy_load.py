@@ -17,7 +17,7 @@ from tests.policies.said import WANTS, camel_keys, policies, toml
 
 from capsa.errors import InvalidPolicy, InvalidRequest
 from capsa.policies import READY, load_policy, load_wants, ready_policy
-from capsa.policies._model import MAX_POLICY_BYTES
+from capsa.policies._document import MAX_BYTES
 
 
 def fault_of(read: Callable[[Any], object], source: object) -> InvalidPolicy | None:
@@ -209,7 +209,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 )
 def test_hostile_documents_end_soon(text: str) -> None:
     """Within the length that a policy may have."""
-    assert len(text.encode()) <= MAX_POLICY_BYTES
+    assert len(text.encode()) <= MAX_BYTES
     begun = time.process_time()
     assert len(str(fault_of(load_policy, f"\n{text}"))) < 700
     assert time.process_time() - begun < 5
@@ -217,7 +217,7 @@ def test_hostile_documents_end_soon(text: str) -> None:
 
 def test_a_policy_has_at_most_so_many_bytes(tmp_path: Path) -> None:
     """From wherever it comes; the last byte that may be is read."""
-    fits = HEAD + "#" * (MAX_POLICY_BYTES - len(HEAD))
+    fits = HEAD + "#" * (MAX_BYTES - len(HEAD))
     file = tmp_path / "long.toml"
     for text, more in ((fits, False), (f"{fits}#", True)):
         file.write_text(text)
@@ -252,6 +252,9 @@ def test_sources_are_told_apart(tmp_path: Path) -> None:
         load_policy(tmp_path)
     with pytest.raises(InvalidPolicy, match="not a path"):
         load_policy("a\0b")
+    # Neither is the working folder.
+    with pytest.raises(InvalidPolicy, match="is empty"):
+        load_policy("")
     with pytest.raises(InvalidPolicy, match="not text: byte 12"):
         load_policy(HEAD.encode()[:12] + b"\xff")
     with pytest.raises(InvalidPolicy, match="surrogate"):

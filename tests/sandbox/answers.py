@@ -60,6 +60,7 @@ def raw(*pieces: bytes) -> Answering:
 ANSWERS: Final[dict[str, Answering]] = {
     "/": _echo,
     "/one": raw(answer(b"1")),
+    "/nearly": raw(answer(b'"' + b"a" * 300_000 + b'"')),
     "/large": raw(answer(b'"' + b"x" * 30_000 + b'"')),
     "/endless": lambda _: slowly(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, 0),
     "/endless-head": lambda _: slowly(b"HTTP/1.1 200 OK\r\n", b"X-More: " + b"x" * 1000 + b"\r\n", 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from pathlib import Path
 from typing import Final
 
@@ -89,6 +90,8 @@ class Arena:
 
         inner = f"http://127.0.0.1:{self.canary.port}/"
         return {
+            # What an earlier call has sent, perhaps.
+            "/kept": raw(answer(json.dumps(SECRET).encode())),
             "/moved": to(inner, "301 Moved Permanently"),
             "/found": to(inner, "302 Found"),
             "/again": to(inner, "307 Temporary Redirect"),

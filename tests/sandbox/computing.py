@@ -151,10 +151,12 @@ LOOPS: Final = [
         name="that has fuel for days, ended by the wall clock",
         guest=tool(SPIN),
         engine="deterministic",
-        limits={"fuel": 10**15, "wall_ms": 60},
+        limits={"fuel": 10**15, "cpu_ms": 60_000, "wall_ms": 60},
         ends=CapsuleDeadline,
         says="60ms, waiting included",
     ),
+    Case(category="loop", name="that has fuel for days, ended by its processor time", guest=tool(SPIN), engine="deterministic", limits={"fuel": 10**15, **_FAST}, ends=CapsuleDeadline,
+         says=f"more than {CPU_MS}ms of processor time"),
 ]  # fmt: skip
 
 

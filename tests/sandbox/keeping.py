@@ -13,7 +13,7 @@ from tests.sandbox.arena import OUTSIDE, SECRET, Arena
 from tests.sandbox.case import Case, Ended, wanted
 from tests.sandbox.guests import KEPT, Guest, Span, Step, call, keys, script, send, swap, tool
 
-from capsa.errors import CapabilityDenied, CapsuleBadOutput, CapsuleLimit
+from capsa.errors import CapabilityDenied, CapsuleBadOutput, CapsuleDeadline, CapsuleLimit
 
 _READ: Final = {"files": {"access": "read"}}
 _WRITE: Final = {"files": {"access": "read_write"}}
@@ -188,6 +188,7 @@ KEYS: Final = [
     _kv("a value of 65,537 bytes, swapped in", swap("a", None, Span(0, 65_537)), call("kv.get", "a"), answer=["too-large", None]),
     _kv("more bytes than there may be", call("kv.set", "a", Span(0, 60)), call("kv.set", "b", Span(0, 60)), keys(""), answer=["ok", "too-large", ["a"]], grants={"kv": {"access": "read_write", "max_bytes": 100}}),
     _kv("more bytes than there may be, swapped in", call("kv.set", "a", Span(0, 60)), swap("b", None, Span(0, 60)), keys(""), answer=["ok", "too-large", ["a"]], grants={"kv": {"access": "read_write", "max_bytes": 100}}),
+    _kv("more bytes than a call may write, one over the other", call("kv.set", "a", Span(0, 65_000), times=17), call("kv.get", "b"), answer=["too-large", None]),
     _kv("more keys than there may be", call("kv.set", "a", ""), call("kv.set", "b", ""), swap("c", None, ""), keys(""), answer=["ok", "too-large", "too-large", ["a"]], grants={"kv": {"access": "read_write", "max_keys": 1}}),
     _kv("a quota of nothing", call("kv.set", "a", ""), keys(""), answer=["too-large", []], grants={"kv": {"access": "read_write", "max_keys": 0}}),
     *[_kv(f"read-only: {name}", step, call("kv.get", "a"), answer=["denied", "v"], grants={"kv": {"access": "read"}}, denied=("kv-access",), before=_holds)
@@ -286,6 +287,12 @@ def _is_not_told(arena: Arena, ended: Ended) -> None:
         assert part not in said, said
 
 
+def _is_without_secret(_: Arena, ended: Ended) -> None:
+    # That it is in no other form is for `check` to see.
+    assert ended.output is not None
+    assert ended.output.startswith('["capsa-secret-')
+
+
 def _is_without(ended: Ended, part: str) -> None:
     assert ended.output is not None
     assert part not in ended.output.lower()
@@ -319,6 +326,9 @@ SECRETS: Final = [
          after=lambda _, ended: _is_without(ended, "swordfish")),
     Case(category="secret", name="by a handle of an earlier call", guest=_asks(call("kv.get", "handle", keep=True), "/"), grants=_at_site, answer=...,
          before=lambda arena: arena.kv.apply("handle", b"capsa-secret-" + b"0" * 32), after=_not_the_secret),
+    Case(category="secret", name="that the site has kept since an earlier call", guest=lambda arena: script(send(f"http://127.0.0.1:{arena.site.port}/kept")), grants=_at_site, answer=..., after=_is_without_secret),
+    Case(category="secret", name="that is nearly everywhere in an answer", guest=_asks(_HANDLE, "/nearly"), grants=_at_site, limits={"wall_ms": 400}, ends=CapsuleDeadline,
+         before=lambda arena: arena.secrets.update(key="a" * 4095 + "b")),
     Case(category="secret", name="by its name alone", guest=lambda arena: script(_HANDLE, send(f"http://127.0.0.1:{arena.site.port}/", headers=[("X-Key", "key")])), grants=_at_site, answer=..., after=_not_the_secret),
     Case(category="secret", name="that is not granted", guest=script(call("secrets.handle", "other"), call("secrets.handle", ""), call("secrets.handle", "KEY"), call("secrets.handle", "key\0")),
          grants={"secrets": [{"name": "key", "hosts": ["api.example.com"]}]}, answer=["denied"] * 4, denied=(("secrets", "secret"),) * 4),

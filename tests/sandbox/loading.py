@@ -147,6 +147,19 @@ def _lists(depth: int) -> str:
     )
 
 
+def _levels(count: int) -> str:
+    """Components that instantiate the one inside ten times, and so on."""
+    inner = "(component $c0)"
+    for level in range(1, count + 1):
+        inner = f"(component $c{level} {inner} {f'(instance (instantiate $c{level - 1}))' * 10})"
+    return f"(component {inner} (instance (instantiate $c{count})))"
+
+
+#: Who is handed a component may make instances of it whose number nobody knows before.
+_HANDED: Final = """(component (component $c (import "x" (component $x)) (instance (instantiate $x)))
+    (component $d) (instance (instantiate $c (with "x" (component $d)))))"""
+
+
 BOMBS: Final = [
     _refused("bomb", "nested 50,000 deep", nested(50_000), "nest"),
     _refused("bomb", "types that double 64 times", component(_TUPLES), "invalid"),
@@ -159,6 +172,8 @@ BOMBS: Final = [
     _refused("bomb", "200 tables", component("(component (core module" + "(table 1 funcref)" * 200 + "))"), "invalid"),
     _refused("bomb", "2,000 instances of one module", component(
         "(component (core module $m (memory 1))" + "(core instance (instantiate $m))" * 2_000 + ")"), ""),
+    _refused("bomb", "a billion instances of instances", component(_levels(9)), "1000 instances"),
+    _refused("bomb", "instances of what it is handed", component(_HANDED), "1000 instances"),
     Case(category="bomb", name="2,000 functions are only many", guest=tool(more="(func)" * 2_000), answer=1),
     Case(category="bomb", name="blocks 20,000 deep are only deep", guest=tool(more="(func " + "(block " * 20_000 + ")" * 20_000 + ")"), answer=1),
     *[_refused("bomb", f"uses {name}", component(f"(component (core module {text}))"), "invalid")

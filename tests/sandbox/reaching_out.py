@@ -437,6 +437,11 @@ def _sends(count: int) -> Callable[[Arena], Guest]:
     return lambda arena: script(*[send(_placed("http://127.0.0.1:SITE/one", arena))] * count)
 
 
+def _looked_up_once(arena: Arena, ended: Ended) -> None:
+    assert {name for name, _ in arena.names.asked} == {"a-secret.missing.test"}
+    assert (ended.used["egress_requests"], ended.used["egress_bytes"]) == (1, len("a-secret.missing.test"))
+
+
 QUOTAS: Final = [
     Case(category="egress quota", name="one request more than there may be", guest=_sends(3), grants=_site, limits={"egress_requests": 2}, answer=[1, 1, "too-large"],
          after=lambda arena, ended: _used(arena, ended, 2)),
@@ -449,6 +454,10 @@ QUOTAS: Final = [
          answer=[200, 200, "too-large"]),
     Case(category="egress quota", name="a body larger than what is left", guest=lambda arena: script(send(_placed("http://127.0.0.1:SITE/", arena), method="POST", body=Span(0, 200_000))),
          grants=_site, limits={"egress_bytes": 100_000}, answer=["too-large"], after=lambda arena, _: _asked_nothing(arena)),
+    Case(category="egress quota", name="names looked up", guest=script(send("http://a-secret.missing.test/"), send("http://another.missing.test/")), grants={"http": [{"hosts": ["*.missing.test"], "schemes": ["http"]}]},
+         limits={"egress_requests": 1}, answer=["denied", "too-large"], denied=(("http", "unresolved"),), after=_looked_up_once),
+    Case(category="egress quota", name="bytes of a name looked up", guest=script(send(f"http://{'x' * 60}.missing.test/")), grants={"http": [{"hosts": ["*.missing.test"], "schemes": ["http"]}]},
+         limits={"egress_bytes": 150}, answer=["too-large"], after=lambda arena, _: _asked_nothing(arena)),
     Case(category="egress quota", name="denied requests without end", guest=_to("http://127.0.0.1:PORT/", times=0), grants=_anywhere, limits={"host_calls": 100},
          ends=CapsuleLimit, denied=None, after=lambda _, ended: _is_listed(ended)),
     Case(category="egress quota", name="requests without end", guest=_to("http://127.0.0.1:SITE/one", times=0), grants=_site, limits={"host_calls": 100},

@@ -37,9 +37,9 @@ class Stored:
         self._store = store = capsa.open(
             folder, cache_dir=arena.cache, upkeep=False, dns=[arena.names.address], roots=arena.authority
         )
-        if case.attacker(arena).world != "decision":
-            # An install empties the directory of a new tool; that of a new version finds what the case puts there.
-            store.tenant(TENANT).job(JOB).install(_tool(arena.good[0]))
+        # A new tenant begins without files, and so does a new tool; a new version finds what the case puts there.
+        name = "first" if case.attacker(arena).world == "decision" else "tool"
+        store.tenant(TENANT).job(JOB).install(_tool(arena.good[0], name=name))
 
     def run(self, case: Case, arena: Arena) -> Ended:
         """See `Runner`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cbor2
@@ -14,6 +15,8 @@ from tests.server.specs import problem, words
 from tests.server.tools import DETERMINISTIC, OPEN, Tool, install
 
 from capsa.server import _limits
+from capsa.server._openapi import document
+from capsa.server._routes import ROUTES
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,22 @@ def test_a_policy_is_never_a_name(echo: Tool, value: Any) -> None:
     assert echo.get("/policy").value == before
 
 
+def test_the_defaults_of_the_document_may_be_sent(echo: Tool) -> None:
+    """As they stand in the OpenAPI document, of the whole and of its parts; null is none of them."""
+    schemas = document(ROUTES)["components"]["schemas"]
+
+    def defaults(name: str) -> dict[str, Any]:
+        told = schemas[name]["properties"].items()
+        return {key: schema["default"] for key, schema in told if "default" in schema}
+
+    policy = {"schema": 1, "name": "x", **defaults("Policy")}
+    assert echo.allow(policy).value["digest"] == echo.allow({"schema": 1, "name": "x"}).value["digest"]
+    assert echo.allow({**policy, "grants": defaults("Grants"), "limits": defaults("Limits")}).status == 200
+    for kind in ("Grants", "Limits"):
+        assert '"null"' not in json.dumps(schemas[kind])
+    problem(echo.allow({**policy, "grants": {"kv": None}}), 400, "invalid-policy")
+
+
 def test_what_cannot_be_read_at_all(echo: Tool) -> None:
     problem(echo.allow(b'{"schema": 1, "schema": 1}'), 400, "malformed-body")
     problem(echo.allow(b"{"), 400, "malformed-body")
@@ -127,6 +146,21 @@ def test_a_policy_holds_from_the_next_call_on(shared: Served) -> None:
     assert "10ms" in refused["detail"]
     tool.allow(OPEN + b"[limits]\ncpu_ms = 20\n")
     assert "20ms" in problem(tool.invoke(None), 500, "capsule-deadline")["detail"]
+
+
+def test_so_many_calls_at_once_and_no_more(shared: Served) -> None:
+    """As its policy says: the others are told to come back, and nothing of them was done."""
+    tool = install(shared, tools.spins, OPEN + b"[limits]\ncpu_ms = 3000\nconcurrency = 1\n")
+    with ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(lambda _: tool.invoke(None), range(3)))
+    refused = [answered for answered in answers if answered.status == 503]
+    assert len(refused) == 2
+    for answered in refused:
+        assert "1 call" in problem(answered, 503, "overloaded")["detail"]
+        assert int(answered.headers["Retry-After"]) >= 1
+    [ended] = [answered for answered in answers if answered not in refused]
+    problem(ended, 500, "capsule-deadline")
+    assert len(tool.get("/invocations").value["invocations"]) == 1
 
 
 def test_explain(shared: Served) -> None:

@@ -43,11 +43,24 @@ CHECKS: Final = {
     "ignored_auth",
     "object_level_authorization",
 }
+#: What is fuzzed together: what was answered is remembered and drawn from, which takes longer with every answer.
+GROUPS: Final = (
+    ("decisions", "capsules"),
+    ("tools",),
+    ("reading",),
+    ("server", "tenants and jobs", "learning"),
+)
 #: Runs beside each other, each with a server of its own; together they are all phases on all operations.
 RUNS: Final = {
     "but-fuzzing": ("--phases", "examples,coverage,stateful"),
-    "fuzzing-busy": ("--phases", "fuzzing", "--include-tag", "decisions", "--include-tag", "capsules"),
-    "fuzzing-rest": ("--phases", "fuzzing", "--exclude-tag", "decisions", "--exclude-tag", "capsules"),
+    **{
+        f"fuzzing-{tags[0]}": (
+            "--phases",
+            "fuzzing",
+            *(word for tag in tags for word in ("--include-tag", tag)),
+        )
+        for tags in GROUPS
+    },
 }
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import capsa
 from capsa.decisions import _fair
-from capsa.decisions._fair import PER_TENANT, THREADS, WAITING_PER_TENANT, FairThreads
+from capsa.decisions._fair import FURTHER, PER_TENANT, THREADS, WAITING_PER_TENANT, FairThreads
 
 SOON: Final = 20.0
 
@@ -117,8 +117,8 @@ def test_a_tenant_has_at_most_its_share_and_all_of_them_what_there_is() -> None:
     async def told(threads: FairThreads, held: Held) -> None:
         tasks = start(threads, held, *(f"a {number}" for number in range(40)))
         await held.until(PER_TENANT)
-        for tenant in "bcdefg":
-            tasks += start(threads, held, *(f"{tenant} {number}" for number in range(40)))
+        for tenant in others:
+            tasks += start(threads, held, *(f"{tenant} {number}" for number in range(20)))
         await held.until(THREADS)
         await asyncio.sleep(0.02)
         assert len(held.begun) == THREADS
@@ -127,12 +127,14 @@ def test_a_tenant_has_at_most_its_share_and_all_of_them_what_there_is() -> None:
         held.go()
         await asyncio.gather(*tasks)
         assert held.most[""] == THREADS
-        assert max(held.most[tenant] for tenant in "abcdefg") == held.most["a"] == PER_TENANT
-        assert Counter(name.split(" ")[0] for name in held.begun) == dict.fromkeys("abcdefg", 40)
+        assert max(held.most[tenant] for tenant in ("a", *others)) == held.most["a"] == PER_TENANT
+        begun = Counter(name.split(" ")[0] for name in held.begun)
+        assert begun == {"a": 40, **dict.fromkeys(others, 20)}
         # Nothing is left over.
         assert await _settles(threads)
-        assert (threads._busy, threads._running, threads._queues, list(threads._turns)) == (0, {}, {}, [])
+        assert (threads._busy, threads._running, threads._queues) == (0, {}, {})
 
+    others = [f"b{number}" for number in range(THREADS - FURTHER)]
     story(told)
 
 
@@ -356,6 +358,52 @@ def test_loops_in_many_threads_use_them_at_once() -> None:
     assert got == [list(range(100))] * 6
     assert threads._queues == {}
     threads.close()
+
+
+def test_where_there_can_be_no_thread_nothing_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller is told, and the work is never done unheard; once there are threads again, they serve."""
+
+    async def told(threads: FairThreads, held: Held) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(_thread, "start_new_thread", _no_thread)
+            for _ in range(3):
+                with pytest.raises(capsa.Overloaded, match="thread") as refused:
+                    await start(threads, held, "a 0")[0]
+                assert refused.value.remedy
+            assert (threads._busy, threads._running, threads._queues, threads._threads) == (0, {}, {}, 0)
+        [task] = start(threads, held, "a 1")
+        held.go()
+        assert await task == "a 1"
+        assert held.begun == ["a 1"]
+
+    story(told)
+
+
+def test_where_there_can_be_no_more_threads_those_there_are_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def told(threads: FairThreads, held: Held) -> None:
+        tasks = start(threads, held, "a 0")
+        await held.until(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(_thread, "start_new_thread", _no_thread)
+            tasks += start(
+                threads, held, *(f"{tenant} {number}" for number in range(1, 6) for tenant in "abc")
+            )
+            await asyncio.sleep(0.01)
+            assert held.begun == ["a 0"]
+            held.go()
+            assert len(await asyncio.gather(*tasks)) == 16
+        assert (held.most[""], threads._threads) == (1, 1)
+        # Nor were they given up.
+        tasks = start(threads, held, "a 6", "a 7")
+        await held.until(18)
+        held.go()
+        await asyncio.gather(*tasks)
+
+    story(told)
+
+
+def _no_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 @given(st.lists(st.sampled_from(["a", "a", "a", "b", "c", "end", "end last"]), min_size=4, max_size=24))

@@ -35,6 +35,7 @@ from tests.tools.ways import Tried, Way
 
 import capsa
 from capsa import _native
+from capsa.journal import timestamp
 from capsa.tools import Invoked
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -223,7 +224,11 @@ def test_a_call_is_recorded_as_it_was_answered(way: Way) -> None:
     assert row.output_digest == _native.digest(b'[null,"ok"]')
     assert (row.error, row.detail, row.denied_unlisted) == (None, None, 0)
     [event] = journal(way.store, "invoked")
-    assert (event.sequence, event.time_ms, event.path) == (row.sequence, row.time_ms, "default/remembers")
+    assert (event.sequence, timestamp(event.time_ms), event.path) == (
+        row.sequence,
+        row.time,
+        "default/remembers",
+    )
 
 
 def test_what_a_tool_says_of_its_failure_is_passed_on(way: Way) -> None:

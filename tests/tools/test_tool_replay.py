@@ -231,10 +231,15 @@ def test_a_recording_that_gets_too_large_ends_the_call(way: Way) -> None:
     tried = way.install(
         component("tool", script(call("random.bytes", 65_536, times=200)), "read", random=True)
     )
-    tried.set_policy(policy("deterministic", {"memory_bytes": 1 << 26}, random=True))
+    tried.set_policy(policy("deterministic", {"memory_bytes": 1 << 26, "cpu_ms": 10_000}, random=True))
     tried.invoke()
     with pytest.raises(capsa.CapsuleLimit):
         tried.invoke(record=True)
+    # What there is of it repeats nothing.
+    row = tried.invocations()[-1]
+    assert (row.recorded, row.error) == (False, "capsule-limit")
+    with pytest.raises(capsa.InvalidField, match="not recorded"):
+        tried.replay(row.id)
     assert max(len(event.payload) for event in journal(way.store)) < 9 << 20
 
 

@@ -220,9 +220,13 @@ fn declared(json: &[u8]) -> Result<Declared, DefinitionError> {
     struct Peek {
         kind: Option<String>,
     }
-    let is_tool = serde_json::from_slice::<Peek>(json).is_ok_and(|peek| peek.kind.as_deref() == Some("tool"));
+    // Of keys that it skips, serde_json does not look at the bytes.
+    let text = std::str::from_utf8(json).map_err(|error| {
+        let fault = format!("the section {SECTION} is not UTF-8 at byte {}", error.valid_up_to());
+        DefinitionError::Invalid { problems: vec![Problem { pointer: String::new(), message: fault }] }
+    })?;
+    let is_tool = serde_json::from_str::<Peek>(text).is_ok_and(|peek| peek.kind.as_deref() == Some("tool"));
     if is_tool {
-        let text = std::str::from_utf8(json).expect("JSON was read from it");
         return Ok(Declared::Tool(text.to_owned()));
     }
     let read = Definition::from_json(json).map_err(|problems| DefinitionError::Invalid { problems })?;

@@ -126,6 +126,11 @@ fn each_fault_of_the_section_has_its_sentence() {
     let one_option = br#"{"schema":1,"kind":"decision","name":"r","strategies":[{"name":"choice","options":["a"]}]}"#;
     assert_eq!("/strategies/0/options: 1 options; use 2 to 1024", sentence(&[section(SECTION, one_option)]));
     assert_eq!(None, inspect(&with(&[section(SECTION, b"\xff")])).unwrap().definition_json);
+    // In a key that a reader may skip.
+    assert_eq!(
+        "the section capsa:definition is not UTF-8 at byte 27",
+        sentence(&[section(SECTION, b"{\"kind\":\"tool\",\"summary\":\"A\xff\"}")])
+    );
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub struct Response {
 /// What became of a request, and what it cost, which is also told of a request that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
-    /// Bytes of HTTP sent, head and body; inside TLS, without its own.
+    /// Bytes of HTTP sent, head and body; inside TLS, without its own. A name that was looked up counts, too.
     pub sent_bytes: u64,
     /// Bytes of HTTP received, counted the same way.
     pub received_bytes: u64,
@@ -127,13 +127,16 @@ impl Guard {
         let exposed = secrets.iter().any(|secret| secret.is_for(&destination));
         let headers = guest_headers(request.headers, secrets, &destination, matched.private, exposed)?;
         let (message, bytes) = head::request(request.method, &destination, &headers, request.body)?;
-        if bytes > limits.max_sent_bytes {
+        let asked = asked_bytes(&destination);
+        if bytes + asked > limits.max_sent_bytes {
             return Err(Failure::TooLarge { limit: "sent bytes", bound: limits.max_sent_bytes });
         }
         if Instant::now() >= limits.deadline {
             return Err(Failure::TimedOut);
         }
 
+        // A look-up tells the servers of a name what was asked: it leaves, whatever becomes of the request.
+        meter.asked(asked);
         let addresses = self.addresses(&destination, matched.private, limits.deadline)?;
         let line = Line { tls: Arc::clone(&self.tls), deadline: limits.deadline, meter: Arc::clone(meter) };
         let agent = Agent::with_parts(client_config(limits), line, Checked(addresses));
@@ -153,7 +156,7 @@ impl Guard {
         }
         let mut content = Vec::new();
         body.as_reader().read_to_end(&mut content).map_err(|error| told(error.into()))?;
-        Ok(without_secrets(parts.status.as_u16(), &parts.headers, content, secrets))
+        without_secrets(parts.status.as_u16(), &parts.headers, content, secrets, limits.deadline)
     }
 
     /// Where to connect: every address that the host has, all of them checked.
@@ -173,6 +176,14 @@ impl Guard {
             return Err(Denied::new("address", detail).into());
         }
         Ok(addresses.iter().take(MAX_ADDRESSES).map(|&address| SocketAddr::new(address, destination.port())).collect())
+    }
+}
+
+/// What a look-up of the destination tells.
+fn asked_bytes(destination: &Destination) -> u64 {
+    match destination.host() {
+        Host::Address(_) => 0,
+        Host::Name(name) => name.len() as u64,
     }
 }
 
@@ -232,20 +243,26 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     })
 }
 
-fn without_secrets(status: u16, headers: &HeaderMap, body: Vec<u8>, secrets: &[Substitution]) -> Response {
+fn without_secrets(
+    status: u16,
+    headers: &HeaderMap,
+    body: Vec<u8>,
+    secrets: &[Substitution],
+    deadline: Instant,
+) -> Result<Response, Failure> {
     let redactor = Redactor::new(secrets);
-    let redacted = redactor.redact(&body);
-    let headers = headers
+    let redacted = redactor.redact(&body, deadline)?;
+    let headers: Result<_, Failure> = headers
         .iter()
         .filter(|(name, _)| !redactor.is_told_by(name.as_str()))
         // It would no longer be true.
         .filter(|(name, _)| redacted.is_none() || *name != "content-length")
         .map(|(name, value)| {
-            let value = redactor.redact(value.as_bytes()).unwrap_or_else(|| value.as_bytes().to_vec());
-            (name.as_str().to_owned(), String::from_utf8_lossy(&value).into_owned())
+            let value = redactor.redact(value.as_bytes(), deadline)?.unwrap_or_else(|| value.as_bytes().to_vec());
+            Ok((name.as_str().to_owned(), String::from_utf8_lossy(&value).into_owned()))
         })
         .collect();
-    Response { status, headers, body: redacted.unwrap_or(body) }
+    Ok(Response { status, headers: headers?, body: redacted.unwrap_or(body) })
 }
 
 fn too_many_headers() -> Failure {

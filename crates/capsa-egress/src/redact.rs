@@ -4,10 +4,15 @@
 //! base64, also inside a longer encoded text. This is no defence against a server that means to tell: what it was
 //! sent it can spell in ways that nobody foresees.
 
+use std::time::Instant;
+
+use crate::denied::Failure;
 use crate::secrets::Substitution;
 
 /// A value of fewer bytes is looked for as it is only: its encoded forms would be found in anything.
 const MIN_ENCODED_BYTES: usize = 4;
+/// How many places are looked at between two looks at the clock.
+const LOOKS_EVERY: usize = 256;
 
 /// The secrets of one call, in the forms that are looked for.
 pub(crate) struct Redactor {
@@ -65,14 +70,21 @@ impl Redactor {
     }
 
     /// `text` with a token in the place of every secret; `None` if there is none in it.
-    pub(crate) fn redact(&self, text: &[u8]) -> Option<Vec<u8>> {
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::TimedOut`] at the deadline: a text that nearly holds a long value everywhere takes its product of time.
+    pub(crate) fn redact(&self, text: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
         if self.forms.is_empty() {
-            return None;
+            return Ok(None);
         }
         let mut out: Option<Vec<u8>> = None;
         let mut copied = 0;
         let mut at = 0;
         while at < text.len() {
+            if at.is_multiple_of(LOOKS_EVERY) && Instant::now() >= deadline {
+                return Err(Failure::TimedOut);
+            }
             let Some((form, len)) = self.find(&text[at..]) else {
                 at += 1;
                 continue;
@@ -85,10 +97,10 @@ impl Redactor {
             out.extend_from_slice(self.secrets[form.secret].token.as_bytes());
             (copied, at) = (end, end);
         }
-        out.map(|mut out| {
+        if let Some(out) = &mut out {
             out.extend_from_slice(&text[copied..]);
-            out
-        })
+        }
+        Ok(out)
     }
 
     /// Whether a header name, which is in lower case, holds a secret.

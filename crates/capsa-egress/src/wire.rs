@@ -53,6 +53,11 @@ impl Meter {
         self.passed.load(Ordering::Relaxed)
     }
 
+    /// Counts what a look-up told.
+    pub(crate) fn asked(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn count_received(&self, bytes: usize) -> io::Result<()> {
         if self.received.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64 > self.max_received {
             self.passed.store(true, Ordering::Relaxed);

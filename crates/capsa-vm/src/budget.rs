@@ -6,6 +6,8 @@ use crate::grants::MAX_TABLE_ELEMENTS;
 
 /// What a 32-bit memory can have.
 const MAX_MEMORY_BYTES: usize = 4 << 30;
+/// What a call may have that has to be over at once: nothing looks at the clock within an instruction, and `memory.fill` is one.
+const INLINE_BYTES: usize = 4 << 20;
 
 /// What a guest asked for and may not have.
 pub(crate) enum Denied {
@@ -13,6 +15,8 @@ pub(crate) enum Denied {
     Memory { limit: usize },
     /// Elements of tables.
     Elements { limit: u64 },
+    /// So much memory that one instruction could work on it for longer than a call may take that has to be over at once.
+    Inline,
 }
 
 /// Memory of one instance, all its memories together, and the elements of its tables.
@@ -23,17 +27,31 @@ pub(crate) struct MemoryBudget {
     elements: u64,
     max_elements: u64,
     elements_denied: bool,
+    /// Whether the call has to be over at once.
+    inline: bool,
+    inline_denied: bool,
 }
 
 impl MemoryBudget {
-    pub(crate) fn new(limit: u64, max_elements: u64) -> MemoryBudget {
+    pub(crate) fn new(limit: u64, max_elements: u64, inline: bool) -> MemoryBudget {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        MemoryBudget { used: 0, limit, denied: false, elements: 0, max_elements, elements_denied: false }
+        MemoryBudget {
+            used: 0,
+            limit,
+            denied: false,
+            elements: 0,
+            max_elements,
+            elements_denied: false,
+            inline,
+            inline_denied: false,
+        }
     }
 
     /// What the guest was denied, if anything.
     pub(crate) fn denied(&self) -> Option<Denied> {
-        if self.denied {
+        if self.inline_denied {
+            Some(Denied::Inline)
+        } else if self.denied {
             Some(Denied::Memory { limit: self.limit })
         } else if self.elements_denied {
             Some(Denied::Elements { limit: self.max_elements })
@@ -57,6 +75,11 @@ impl ResourceLimiter for MemoryBudget {
         if used > self.limit {
             self.denied = true;
             return Ok(false);
+        }
+        if self.inline && used > INLINE_BYTES {
+            self.inline_denied = true;
+            // The guest is not asked how it would go on: the call is made again elsewhere.
+            return Err(wasmtime::Error::msg("too much memory for a call that has to be over at once"));
         }
         self.used = used;
         Ok(true)

@@ -13,7 +13,7 @@ use capsa_core::world::{Choice, Made, Value};
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lift, Lower};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-use crate::budget::MemoryBudget;
+use crate::budget::{Denied, MemoryBudget};
 use crate::component::Component;
 use crate::cpu;
 use crate::door::Door;
@@ -195,7 +195,7 @@ impl Component {
         let mut store = new_store(shared, at_once, turns);
         let answer = self.call_in::<P, R>(&mut store, export, params);
         let state = store.into_data();
-        if state.was_slow {
+        if state.was_slow || matches!(state.memory.denied(), Some(Denied::Inline)) {
             self.was_slow();
         }
         (answer, state.log.into_log())
@@ -229,7 +229,7 @@ fn new_store(shared: &Shared, at_once: bool, turns: Option<Turns>) -> Store<Call
     let limits = &shared.limits;
     let state = CallState {
         log: LogBudget::of(limits.log_lines as u64, limits.log_bytes as u64),
-        memory: MemoryBudget::new(limits.memory_bytes as u64, MAX_TABLES),
+        memory: MemoryBudget::new(limits.memory_bytes as u64, MAX_TABLES, at_once),
         first_tick: None,
         deadline: limits.deadline,
         at_once,

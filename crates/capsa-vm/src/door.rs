@@ -64,6 +64,8 @@ pub(crate) struct Door {
     pub(crate) host_calls: u64,
     pub(crate) egress_requests: u64,
     pub(crate) egress_bytes: u64,
+    /// Bytes of the keys and values that were changed.
+    pub(crate) kv_bytes: u64,
     pub(crate) denied: Vec<Denial>,
     pub(crate) denied_unlisted: u64,
     /// The handles that were given out: a secret's place in the grants, and the text that stands for it.
@@ -93,6 +95,7 @@ impl Door {
             host_calls: 0,
             egress_requests: 0,
             egress_bytes: 0,
+            kv_bytes: 0,
             denied: Vec::new(),
             denied_unlisted: 0,
             handles: Vec::new(),
@@ -148,6 +151,15 @@ impl Door {
             self.deny(Denial { interface, rule: rule.to_owned(), detail: detail.to_owned() });
         }
         Ok(answer)
+    }
+
+    /// Does something for which it waits, while others compute.
+    pub(crate) fn waiting<T>(&mut self, wait: impl FnOnce(&Bound) -> T) -> Result<T, Stop> {
+        let bound = Arc::clone(&self.bound);
+        match &mut self.turns {
+            Some(turns) => turns.without(self.until, || wait(&bound)).ok_or(Stop::Wall),
+            None => Ok(wait(&bound)),
+        }
     }
 
     fn deny(&mut self, denial: Denial) {

@@ -137,6 +137,9 @@ pub(crate) fn not_answered(error: &wasmtime::Error, state: &CallState) -> CallEr
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return stopped(stop, state);
     }
+    if let Some(Denied::Inline) = state.memory.denied() {
+        return CallError::TooSlow;
+    }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return trapped(*trap, state);
     }
@@ -191,6 +194,7 @@ fn denied(state: &CallState) -> Option<CallError> {
     state.memory.denied().map(|denied| match denied {
         Denied::Memory { limit } => CallError::Memory { limit },
         Denied::Elements { limit } => CallError::Tables { limit },
+        Denied::Inline => CallError::TooSlow,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The interface `http`: requests through the egress guard.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use capsa_egress::{Exchange, Failure, Limits, Request, Substitution};
@@ -9,7 +10,8 @@ use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower};
 
 use crate::call::CallState;
 use crate::door::{Door, Stop};
-use crate::outside::{Cx, HostError};
+use crate::grants::SecretGrant;
+use crate::outside::{Cx, HANDLE, HostError};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ComponentType, Lift, Lower)]
 #[component(record)]
@@ -62,13 +64,7 @@ fn send(door: &mut Door, request: &Sent) -> std::result::Result<std::result::Res
     // An answer is a piece that is handed over, too.
     let max_received_bytes = left.min(limits.output_bytes);
     let bounds = Limits { deadline, max_sent_bytes: left, max_received_bytes };
-    let bound = std::sync::Arc::clone(&door.bound);
-    let wait = || bound.guard.send(&bound.grants.http, &sent, &bounds, &secrets);
-    let exchange = match &mut door.turns {
-        // Others compute meanwhile.
-        Some(turns) => turns.without(door.until, wait).ok_or(Stop::Wall)?,
-        None => wait(),
-    };
+    let exchange = door.waiting(|bound| bound.guard.send(&bound.grants.http, &sent, &bounds, &secrets))?;
     Ok(answered(door, exchange))
 }
 
@@ -87,14 +83,23 @@ fn answered(door: &mut Door, exchange: Exchange) -> std::result::Result<Response
     Ok(Response { status: response.status, headers, body: response.body })
 }
 
-/// The secrets whose handles were given out in this call.
+/// All secrets that are granted: those whose handles were given out in this call are put in, and all are taken out of the
+/// answer, which may hold what an earlier call has sent.
 fn substitutions(door: &Door) -> std::result::Result<Vec<Substitution>, HostError> {
-    let of = |(at, handle): &(usize, String)| {
-        let grant = &door.bound.grants.secrets[*at];
-        let value = door.bound.secrets.get(&grant.name).cloned().unwrap_or_default();
+    let granted = door.bound.grants.secrets.iter().enumerate();
+    let with_value = granted.filter_map(|(at, grant)| Some((at, grant, door.bound.secrets.get(&grant.name)?)));
+    let of = |(at, grant, value): (usize, &SecretGrant, &String)| {
+        let told = door.handles.iter().find(|(of, _)| *of == at);
+        let handle = told.map_or_else(unguessable, |(_, handle)| handle.clone());
         Substitution::new(&grant.name, handle, value, grant.wanted.clone(), grant.allowed.clone())
             // It says nothing of the value.
             .map_err(|_| HostError::Failed(format!("the value of the secret {} cannot stand in a header", grant.name)))
     };
-    door.handles.iter().map(of).collect()
+    with_value.map(of).collect()
+}
+
+/// A handle that nobody was given.
+fn unguessable() -> String {
+    let part = || RandomState::new().hash_one(std::process::id());
+    format!("{HANDLE}{:016x}{:016x}", part(), part())
 }

@@ -22,6 +22,7 @@ mod gate;
 mod grants;
 mod host;
 mod http;
+mod instances;
 mod invocation;
 mod load;
 mod log;

@@ -11,6 +11,7 @@ use crate::cache::Cache;
 use crate::component::{Component, Loaded, Origin};
 use crate::digest;
 use crate::host::{Host, Shared};
+use crate::instances::{self, MAX_INSTANCES};
 use crate::world;
 
 /// What every WebAssembly binary begins with.
@@ -140,6 +141,11 @@ impl Shared {
         check_header(bytes, self.limits.component_bytes)?;
         if nests_too_deep(bytes) {
             return Err(LoadError::TooDemanding { reason: format!("components nest in it deeper than {MAX_NESTING}") });
+        }
+        if instances::count(bytes).is_some_and(|made| made > MAX_INSTANCES) {
+            let reason =
+                format!("a call of it makes more than {MAX_INSTANCES} instances, or of components that it takes");
+            return Err(LoadError::TooDemanding { reason });
         }
         let digest = digest::of(bytes);
         let (compiled, origin) = compile_or_take(engine, cache, &digest, bytes)?;

@@ -14,6 +14,11 @@ use crate::http;
 
 /// Most random bytes at once.
 const MAX_RANDOM_BYTES: u32 = 64 << 10;
+/// So many bytes of keys and values one call may write in any case; where the quota is larger, as many as that.
+const MIN_CHANGED_BYTES: u64 = 1 << 20;
+
+/// Begins what stands for a secret.
+pub(crate) const HANDLE: &str = "capsa-secret-";
 
 type Answer<T> = std::result::Result<T, HostError>;
 
@@ -133,16 +138,16 @@ fn kv(into: &mut LinkerInstance<'_, CallState>) -> Result<()> {
     })?;
     into.func_wrap("set", |mut cx: Cx<'_>, (key, value): (String, Vec<u8>)| {
         let args = (key, value);
-        let act = |door: &mut Door| Ok(change(door, &args.0, Some(&args.1), Expected::Anything).map(|_| ()));
+        let act = |door: &mut Door| Ok(change(door, &args.0, Some(&args.1), Expected::Anything)?.map(|_| ()));
         Ok((cx.data_mut().door().asked("kv.set", &args, act)?,))
     })?;
     into.func_wrap("remove", |mut cx: Cx<'_>, (key,): (String,)| {
-        let act = |door: &mut Door| Ok(change(door, &key, None, Expected::Anything));
+        let act = |door: &mut Door| change(door, &key, None, Expected::Anything);
         Ok((cx.data_mut().door().asked("kv.remove", &key, act)?,))
     })?;
     into.func_wrap("swap", |mut cx: Cx<'_>, (key, expected, value): (String, Option<Vec<u8>>, Option<Vec<u8>>)| {
         let args = (key, expected, value);
-        let act = |door: &mut Door| Ok(change(door, &args.0, args.2.as_deref(), Expected::Value(args.1.clone())));
+        let act = |door: &mut Door| change(door, &args.0, args.2.as_deref(), Expected::Value(args.1.clone()));
         Ok((cx.data_mut().door().asked("kv.swap", &args, act)?,))
     })?;
     into.func_wrap("keys", |mut cx: Cx<'_>, (prefix, after, limit): (String, Option<String>, u32)| {
@@ -167,7 +172,32 @@ fn checked_key(key: &str) -> Answer<()> {
     }
 }
 
-fn change(door: &mut Door, key: &str, value: Option<&[u8]>, expected: Expected) -> Answer<bool> {
+/// Makes a change, once it is seen that it may be made.
+fn change(
+    door: &mut Door,
+    key: &str,
+    value: Option<&[u8]>,
+    expected: Expected,
+) -> std::result::Result<Answer<bool>, Stop> {
+    let quota = match changeable(door, key, value) {
+        Ok(quota) => quota,
+        Err(error) => return Ok(Err(error)),
+    };
+    let change = Change { key: key.to_owned(), value: value.map(<[u8]>::to_vec) };
+    let made = door.waiting(|bound| {
+        let keeper = bound.keeper.as_ref().expect("kv is linked only where there is a keeper");
+        keeper.change(change, expected, quota)
+    })?;
+    Ok(made.map_err(|error| match error {
+        KeepError::Quota => HostError::TooLarge(format!(
+            "all keys and values together may have {} bytes and {} keys",
+            quota.bytes, quota.keys
+        )),
+        KeepError::Unrecorded(why) => HostError::Failed(why),
+    }))
+}
+
+fn changeable(door: &mut Door, key: &str, value: Option<&[u8]>) -> Answer<Quota> {
     checked_key(key)?;
     let grant = door.bound.grants.kv.as_ref().expect("kv is linked only where it is granted");
     if grant.access != Access::ReadWrite {
@@ -180,35 +210,35 @@ fn change(door: &mut Door, key: &str, value: Option<&[u8]>, expected: Expected) 
             value.len()
         )));
     }
-    let change = Change { key: key.to_owned(), value: value.map(<[u8]>::to_vec) };
-    keeper(door).change(change, expected, quota).map_err(|error| match error {
-        KeepError::Quota => HostError::TooLarge(format!(
-            "all keys and values together may have {} bytes and {} keys",
-            quota.bytes, quota.keys
-        )),
-        KeepError::Unrecorded(why) => HostError::Failed(why),
-    })
+    // What is overwritten is recorded all the same.
+    let most = quota.bytes.max(MIN_CHANGED_BYTES);
+    let changed = door.kv_bytes + (key.len() + value.map_or(0, <[u8]>::len)) as u64;
+    if changed > most {
+        return Err(HostError::TooLarge(format!("one call may write {most} bytes of keys and values")));
+    }
+    door.kv_bytes = changed;
+    Ok(quota)
 }
 
 fn files(into: &mut LinkerInstance<'_, CallState>) -> Result<()> {
     into.func_wrap("read", |mut cx: Cx<'_>, (path,): (String,)| {
         let act = |door: &mut Door| {
             let most = door.bound.grants.limits.output_bytes;
-            Ok(door.bound.files().read(&path, most))
+            door.waiting(|bound| bound.files().read(&path, most))
         };
         Ok((cx.data_mut().door().asked("files.read", &path, act)?,))
     })?;
     into.func_wrap("write", |mut cx: Cx<'_>, (path, content): (String, Vec<u8>)| {
         let args = (path, content);
-        let act = |door: &mut Door| Ok(door.bound.files().write(&args.0, &args.1, door.bound.files_grant()));
+        let act = |door: &mut Door| door.waiting(|bound| bound.files().write(&args.0, &args.1, bound.files_grant()));
         Ok((cx.data_mut().door().asked("files.write", &args, act)?,))
     })?;
     into.func_wrap("remove", |mut cx: Cx<'_>, (path,): (String,)| {
-        let act = |door: &mut Door| Ok(door.bound.files().remove(&path, door.bound.files_grant()));
+        let act = |door: &mut Door| door.waiting(|bound| bound.files().remove(&path, bound.files_grant()));
         Ok((cx.data_mut().door().asked("files.remove", &path, act)?,))
     })?;
     into.func_wrap("entries", |mut cx: Cx<'_>, (path,): (String,)| {
-        let act = |door: &mut Door| Ok(door.bound.files().entries(&path));
+        let act = |door: &mut Door| door.waiting(|bound| bound.files().entries(&path));
         Ok((cx.data_mut().door().asked("files.entries", &path, act)?,))
     })
 }
@@ -233,7 +263,7 @@ fn handle(door: &mut Door, name: &str) -> Answer<String> {
     }
     // Nobody can send one in that was not asked for: it cannot be guessed.
     let nonce = door.random.bytes(16);
-    let handle = format!("capsa-secret-{}", crate::digest::hex(&nonce));
+    let handle = format!("{HANDLE}{}", crate::digest::hex(&nonce));
     door.handles.push((at, handle.clone()));
     Ok(handle)
 }

@@ -76,13 +76,19 @@ impl Tape {
         let exchange = Exchange { args: Bytes(encoded(args)), name: name.to_owned(), answer: Bytes(encoded(answer)) };
         *bytes += exchange.args.0.len() + exchange.answer.0.len() + EXCHANGE_BYTES;
         if *bytes > MAX_RECORDING_BYTES {
+            // Half of a recording repeats nothing.
+            *self = Tape::Off;
             return Err(TapeEnd::Full);
         }
         kept.push(exchange);
         Ok(())
     }
 
-    /// What was recorded; `None` where nothing was to be.
+    pub(crate) fn is_replaying(&self) -> bool {
+        matches!(self, Tape::Replaying { .. })
+    }
+
+    /// What was recorded; `None` where nothing was to be, or it was too much.
     pub(crate) fn into_recording(self) -> Option<Vec<Exchange>> {
         match self {
             Tape::Recording { kept, .. } => Some(kept),

@@ -329,7 +329,7 @@ impl Tool {
         let output_bytes = usize::try_from(limits.output_bytes).unwrap_or(usize::MAX);
         let state = CallState {
             log: LogBudget::of(limits.log_lines, limits.log_bytes),
-            memory: MemoryBudget::new(limits.memory_bytes, limits.table_elements),
+            memory: MemoryBudget::new(limits.memory_bytes, limits.table_elements, inline),
             first_tick: None,
             deadline: if inline { INLINE } else { limits.cpu() },
             at_once: inline,
@@ -369,8 +369,8 @@ fn on_tick(mut cx: StoreContextMut<'_, CallState>) -> wasmtime::Result<UpdateDea
     }
     let cpu = door.cpu();
     let mut left = door.until - now;
-    // Fuel limits the other engine.
-    if door.bound.grants.engine == EngineKind::Fast {
+    // A replay is as slow as it is; its fuel ends it.
+    if !door.tape.is_replaying() {
         match state.deadline.checked_sub(cpu) {
             None | Some(Duration::ZERO) => {
                 state.reached = Some(Reached::Cpu);

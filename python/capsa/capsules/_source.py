@@ -17,6 +17,9 @@ from capsa.policies import check_effect
 
 _WASM_MAGIC: Final = b"\0asm"
 
+#: What the worlds of `wit/` export, but what a tool may leave out.
+_EXPORTS: Final = {"tool": ("invoke",), "decision": ("frame", "reward")}
+
 #: Largest source that is read, in bytes.
 MAX_SOURCE_BYTES: Final = 64 * 1024 * 1024
 
@@ -28,7 +31,7 @@ class CapsuleSource(msgspec.Struct, frozen=True, dict=True):
         name: The capsule's name.
         component: The component's bytes.
         digest: ``b2:`` and the BLAKE2b-256 digest of the component.
-        definition: The definition with every default written down, as JSON.
+        definition: The definition as JSON: of a decision capsule with every default written down, of a tool as it declares it.
         tool: The same of a tool, read; ``None`` of a decision capsule.
         spec: The YAML that the component was compiled from here; ``None`` where it came as a component.
     """
@@ -81,11 +84,24 @@ def read_source(source: str | Path | bytes) -> CapsuleSource:
         raise InvalidCapsule(f"this is {facts['kind']}, not a component", remedy="wrap it as a component")
     if facts["definition"] is None:
         raise InvalidCapsule(str(facts["definition_error"]), pointer="/definition")
+    _check_exports(facts["declares"] or "decision", facts["exports"])
     if facts["declares"] == "tool":
         return _tool(component, facts["digest"], facts["definition"], facts["imports"])
     definition = _native.filled_definition(facts["definition"])
     name = json.loads(definition)["name"]
     return CapsuleSource(name, component, facts["digest"], definition, spec=spec)
+
+
+def _check_exports(kind: str, exports: list[str]) -> None:
+    """Returns if a component has the functions of what its definition says it is; loading it looks at their types."""
+    missing = next((name for name in _EXPORTS.get(kind, ()) if name not in exports), None)
+    if missing is not None:
+        raise InvalidCapsule(
+            f"this is not a {kind} capsule: it does not export `{missing}`",
+            pointer="/kind",
+            value=kind,
+            remedy="give it the definition of what it is",
+        )
 
 
 def _tool(component: bytes, digest: str, written: str, imports: list[str]) -> CapsuleSource:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +10,8 @@ from typing import Any, Final, get_args
 import msgspec
 
 from capsa.errors import InvalidCapsule, shown
-from capsa.policies import Effect, Wants, load_wants, parse_toml
+from capsa.policies import Effect, Wants, is_unicode, load_wants, read_document
 
-#: Largest definition of a tool, in bytes.
-MAX_DEFINITION_BYTES: Final = 256 * 1024
 _MAX_SUMMARY: Final = 1024
 _KEYS: Final = ("schema", "kind", "name", "summary", "effect", "wants", "limits")
 _EFFECTS: Final[tuple[Effect, ...]] = get_args(Effect)
@@ -57,19 +54,24 @@ def read_tool_definition(source: str | Path | bytes | Mapping[str, Any]) -> Tool
     """Reads a tool's definition.
 
     Args:
-        source: The path of a `capsule.toml` (a `Path`, or text of one line), TOML or JSON, or a mapping with keys in either
-            spelling.
+        source: The path of a `capsule.toml` (a `Path`, or text of one line); TOML (text of several lines); JSON (text that
+            begins with a brace); the bytes of either; or a mapping with keys in either spelling.
 
     Raises:
         InvalidCapsule: It does not hold.
         InvalidPolicy: What it wants does not hold.
         OSError: The file cannot be read.
     """
-    document = source if isinstance(source, Mapping) else _parsed(source)
+    document = (
+        source if isinstance(source, Mapping) else read_document(source, "definition", InvalidCapsule)[0]
+    )
     unknown = [key for key in document if key not in _KEYS]
     if unknown:
         raise _wrong(
-            f"/{unknown[0]}", unknown[0], "is no key of a tool's definition", f"there are {', '.join(_KEYS)}"
+            f"/{shown(unknown[0])}",
+            unknown[0],
+            "is no key of a tool's definition",
+            f"there are {', '.join(_KEYS)}",
         )
     if document.get("schema") != 1 or isinstance(document.get("schema"), bool):
         raise _wrong(
@@ -82,49 +84,18 @@ def read_tool_definition(source: str | Path | bytes | Mapping[str, Any]) -> Tool
         remedy = "use 1 to 64 of a-z, 0-9, - and _, starting with a letter or digit"
         raise _wrong("/name", name, "cannot be the name of a capsule", remedy)
     summary = document.get("summary", "")
-    if not isinstance(summary, str) or len(summary) > _MAX_SUMMARY:
+    if not isinstance(summary, str) or len(summary) > _MAX_SUMMARY or not is_unicode(summary):
         raise _wrong(
-            "/summary", summary, "is not a summary", f"write a text of at most {_MAX_SUMMARY} characters"
+            "/summary",
+            summary,
+            "is not a summary",
+            f"write a text of at most {_MAX_SUMMARY} characters, in valid Unicode",
         )
     said = document.get("effect")
     effect = next((known for known in _EFFECTS if said in (known, _camel(known))), None)
     if effect is None:
         raise _wrong("/effect", said, "is no effect class", f"write one of {', '.join(_EFFECTS)}")
     return ToolDefinition(name=name, summary=summary, effect=effect, wants=load_wants(document))
-
-
-def _parsed(source: str | Path | bytes) -> Mapping[str, Any]:
-    if isinstance(source, Path) or (
-        isinstance(source, str) and "\n" not in source and not source.startswith("{")
-    ):
-        with Path(source).open("rb") as file:
-            data = file.read(MAX_DEFINITION_BYTES + 1)
-    else:
-        data = source.encode() if isinstance(source, str) else bytes(source)
-    if len(data) > MAX_DEFINITION_BYTES:
-        raise InvalidCapsule(
-            f"the definition has more than {MAX_DEFINITION_BYTES} bytes", remedy="shorten it"
-        )
-    try:
-        text = data.decode()
-        if text.lstrip().startswith("{"):
-            document = json.loads(text, object_pairs_hook=_once)
-        else:
-            document = parse_toml(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidCapsule(
-            f"the definition cannot be read: {error}"[:300], remedy="write TOML as docs/tools.md shows it"
-        ) from None
-    if not isinstance(document, dict):
-        raise InvalidCapsule("the definition is not an object", remedy="write TOML as docs/tools.md shows it")
-    return document
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key stands twice")
-    return document
 
 
 def _wrong(pointer: str, value: object, what: str, remedy: str) -> InvalidCapsule:

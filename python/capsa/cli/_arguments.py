@@ -88,6 +88,20 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def named_file(text: str, field: str) -> Path:
+    """The file that a value names which may also be something else than a file.
+
+    Raises:
+        InvalidField: The name is empty.
+    """
+    try:
+        return path(text)
+    except argparse.ArgumentTypeError:
+        raise InvalidField(
+            "the name of the file is empty", pointer=f"/{field}", remedy="write the name of a file"
+        ) from None
+
+
 def folder(text: str) -> Path:
     """Reads the folder of a store, which a server cannot stand in for."""
     if is_url(text):
@@ -175,7 +189,7 @@ def _text(text: str, field: str) -> str:
         if text == "-":
             return sys.stdin.read(MAX_JSON + 1)
         if text.startswith("@"):
-            with Path(text[1:]).open(encoding="utf-8") as file:
+            with named_file(text[1:], field).open(encoding="utf-8") as file:
                 return file.read(MAX_JSON + 1)
     except UnicodeDecodeError:
         raise InvalidField(

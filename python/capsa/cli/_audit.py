@@ -12,14 +12,15 @@ from typing import Final
 
 import msgspec
 
-from capsa.cli._arguments import add_page, add_store, add_store_or_server, add_tenant, is_url
-from capsa.cli._history import page
+from capsa.cli._arguments import add_page, add_store, add_store_or_server, add_tenant, is_url, named_file
+from capsa.cli._history import counted_page
 from capsa.cli._output import Answer, counted, short_time, table
 from capsa.cli._store import client_of, looked_at, open_existing
 from capsa.cli._usage import Commands, add_command
 from capsa.decisions._history import AuditRecord, to_json
 from capsa.errors import InvalidField, StoreDamaged, StoreError, shown
 from capsa.journal import Checkpoint, Fault, Inspection
+from capsa.wire import audit_page
 
 #: No file of a public key is longer.
 _MAX_KEY_BYTES: Final = 4096
@@ -89,7 +90,7 @@ def _audit(chosen: argparse.Namespace) -> Answer:
         rows = store.audit(chosen.tenant, chosen.after, chosen.limit)
     headers = ("sequence", "time (UTC)", "who", "what", "where", "detail")
     lines = table(headers, [_cells(row) for row in rows], whole=("sequence", "time (UTC)", "what"))
-    return page("audit", rows, chosen, lines)
+    return counted_page(audit_page(rows, chosen.limit), lines)
 
 
 def _cells(row: AuditRecord) -> tuple[object, ...]:
@@ -168,7 +169,7 @@ def public_key(text: str) -> bytes:
 
     if _hexadecimal(text):
         return bytes.fromhex(text)
-    with Path(text).open("rb") as file:
+    with named_file(text, "publicKey").open("rb") as file:
         content = file.read(_MAX_KEY_BYTES).strip()
     if _hexadecimal(content.decode(errors="replace")):
         return bytes.fromhex(content.decode())

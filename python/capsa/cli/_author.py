@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from capsa.capsules._source import MAX_SOURCE_BYTES
 from capsa.cli._arguments import add_json, path
@@ -16,6 +16,9 @@ from capsa.errors import CapsaError, InvalidCapsule
 
 if TYPE_CHECKING:
     from capsa.capsules import ToolDefinition
+
+#: Most characters of what is said to be wrong with a module: it may name what stands in it.
+_MAX_FAULT: Final = 300
 
 
 def add_commands(commands: Commands) -> None:
@@ -101,7 +104,11 @@ def _add_out(command: argparse.ArgumentParser) -> None:
 def _wrap(chosen: argparse.Namespace) -> Answer:
     from capsa import _native
 
-    component = _native.wrap_module(_limited(chosen.module), chosen.world)
+    module = _limited(chosen.module)
+    try:
+        component = _native.wrap_module(module, chosen.world)
+    except InvalidCapsule as error:
+        raise InvalidCapsule(_short(error.detail)) from None
     chosen.out.write_bytes(component)
     facts = _native.inspect_component(component)
     values = {
@@ -113,6 +120,13 @@ def _wrap(chosen: argparse.Namespace) -> Answer:
     }
     line = f"{chosen.world}: {values['sizeBytes']} bytes, imports {', '.join(values['imports']) or 'nothing'}"
     return Answer(values, [line, f"wrote {chosen.out}"])
+
+
+def _short(detail: str) -> str:
+    """What is wrong with a module, and where: the reader of WAT shows the whole line besides, which may be all of it."""
+    said, place, shown_line = detail.partition("\n     --> <anon>:")
+    line, _, column = shown_line.partition("\n")[0].partition(":")
+    return said[:_MAX_FAULT] + (f", at line {line}, column {column}" if place else "")
 
 
 def _embed(chosen: argparse.Namespace) -> Answer:

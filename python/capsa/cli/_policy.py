@@ -15,7 +15,7 @@ from capsa.wire import policy_json
 
 if TYPE_CHECKING:
     from capsa.decisions._tools import PolicyInForce
-    from capsa.policies import Effective, Grants, HttpRule, Limits, Policy
+    from capsa.policies import Grants, HttpRule, Limits, Policy
 
 _POLICY_HELP = (
     "a TOML or JSON file, or the name of a ready policy (pure, read-only-http, tool-default, trusted)"
@@ -98,14 +98,6 @@ def read_policy(text: str) -> Policy:
 def show_answer(policy: Policy) -> Answer:
     """What a policy grants at most, as ``policy check`` and ``policy show`` print it."""
     return Answer({"digest": policy.digest, "policy": policy.to_json()}, _policy_lines(policy))
-
-
-def explain_answer(effective: Effective, target: str, method: str = "GET") -> Answer:
-    """Whether a capsule may do something, as ``policy explain`` prints it; denied is no failure."""
-    from capsa.policies import explain
-
-    found = explain(effective, target, method)
-    return Answer(found.to_json(), found.lines())
 
 
 def in_force_lines(found: PolicyInForce) -> Iterator[str]:

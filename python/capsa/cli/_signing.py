@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from capsa.cli._arguments import add_json, add_store, add_tenant, path
+from capsa.cli._arguments import add_json, add_store, add_tenant, named_file, path
 from capsa.cli._output import Answer, short_hash
-from capsa.cli._store import open_existing
+from capsa.cli._store import folder_alone, open_existing
 from capsa.cli._usage import Commands, add_command, nearest
 from capsa.errors import CapsaError, InvalidCapsule, InvalidField, InvalidSpec, shown
 
@@ -203,7 +203,7 @@ def _public_key(text: str) -> str:
 
     if len(text) == 64 and not Path(text).exists():
         return public_key(text)
-    with Path(text).open("rb") as file:
+    with named_file(text, "key").open("rb") as file:
         content = file.read(_MAX_KEY_BYTES + 1)
     return public_key(content.decode(errors="replace"))
 
@@ -217,7 +217,7 @@ def _opened(chosen: argparse.Namespace) -> Store:
 
 
 def _show(chosen: argparse.Namespace) -> Answer:
-    with open_existing(chosen.store) as store:
+    with folder_alone(), open_existing(chosen.store) as store:
         return _answer(chosen.tenant, store.tenant(chosen.tenant).settings())
 
 
@@ -233,7 +233,7 @@ def _set(chosen: argparse.Namespace) -> Answer:
         )
     # Before the store is made: what does not hold leaves nothing behind.
     allow = _allow(value)
-    with _opened(chosen) as store:
+    with folder_alone(), _opened(chosen) as store:
         return _answer(chosen.tenant, store.tenant(chosen.tenant).change_settings(install_allow=allow))
 
 
@@ -245,18 +245,18 @@ def _allow(value: str) -> str:
 
 def _trust(chosen: argparse.Namespace) -> Answer:
     key = _public_key(chosen.key)
-    with _opened(chosen) as store:
+    with folder_alone(), _opened(chosen) as store:
         return _answer(chosen.tenant, store.tenant(chosen.tenant).change_settings(trust=[key]))
 
 
 def _distrust(chosen: argparse.Namespace) -> Answer:
     key = chosen.key if chosen.key.startswith("b2:") else _public_key(chosen.key)
-    with open_existing(chosen.store) as store:
+    with folder_alone(), open_existing(chosen.store) as store:
         return _answer(chosen.tenant, store.tenant(chosen.tenant).change_settings(distrust=[key]))
 
 
 def _list(chosen: argparse.Namespace) -> Answer:
-    with open_existing(chosen.store) as store:
+    with folder_alone(), open_existing(chosen.store) as store:
         settings = store.tenant(chosen.tenant).settings()
     values = _json(chosen.tenant, settings)
     keys = [f"{key['keyId']}  {key['publicKey']}" for key in values["trustedKeys"]]

@@ -20,7 +20,7 @@ from capsa.cli._arguments import (
 from capsa.cli._arguments import options as read_options
 from capsa.cli._output import Answer, named, short_time, table
 from capsa.cli._usage import Commands, add_command, nearest
-from capsa.errors import NotAStore, UnknownCapsule, UnknownJob, UnknownTenant
+from capsa.errors import NotAStore, StoreLocked, UnknownCapsule, UnknownJob, UnknownTenant
 from capsa.journal import Inspection, inspect
 from capsa.wire import context_page, feedback_json, report_json
 
@@ -114,6 +114,23 @@ def open_existing(folder: Path, *, retention: str | None = None) -> Store:
     check_store(folder)
     # How long events are kept is declared where the service opens the store: a look at it must not cut any off.
     return capsa.open(folder, retention=retention, upkeep=False)
+
+
+@contextmanager
+def folder_alone() -> Iterator[None]:
+    """Around what is done in the folder of a store and by no server: there is nobody to ask where the store is in use.
+
+    Raises:
+        StoreLocked: It is; says so.
+    """
+    try:
+        yield
+    except StoreLocked as error:
+        raise StoreLocked(
+            error.detail,
+            value=error.value,
+            remedy="stop that process first, for example capsa serve: this is done in the folder, never over HTTP",
+        ) from None
 
 
 def check_store(folder: Path, remedy: str | None = None) -> None:

@@ -7,13 +7,12 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from getpass import getpass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from capsa.cli._arguments import add_capsule, add_page, add_store, add_tenant, json_value
+from capsa.cli._arguments import add_capsule, add_page, add_store, add_tenant, json_value, named_file
 from capsa.cli._history import counted_page
 from capsa.cli._output import Answer, counted, short_time, table
-from capsa.cli._store import check_store, open_existing, opened_capsule
+from capsa.cli._store import check_store, folder_alone, open_existing, opened_capsule
 from capsa.cli._usage import Commands, add_command
 from capsa.errors import InvalidField
 from capsa.wire import invocation_page, invoked_json
@@ -151,7 +150,7 @@ def _set_secret(chosen: argparse.Namespace) -> Answer:
     # Before anybody is asked to type it.
     check_store(chosen.store)
     value = _secret(chosen.source, chosen.name)
-    with open_existing(chosen.store) as store:
+    with folder_alone(), open_existing(chosen.store) as store:
         was = store.tenant(chosen.tenant).set_secret(chosen.name, value)
     what = "is replaced" if was else "is set"
     return Answer(
@@ -166,7 +165,7 @@ def _secret(source: str, name: str) -> str:
         # A terminal would show what is typed.
         text = getpass(f"{name}: ") if sys.stdin.isatty() else sys.stdin.read(_MAX_SECRET + 1)
     elif source.startswith("@"):
-        with Path(source[1:]).open(encoding="utf-8", errors="replace") as file:
+        with named_file(source[1:], "source").open(encoding="utf-8", errors="replace") as file:
             text = file.read(_MAX_SECRET + 1)
     else:
         raise InvalidField(
@@ -179,13 +178,13 @@ def _secret(source: str, name: str) -> str:
 
 
 def _list_secrets(chosen: argparse.Namespace) -> Answer:
-    with open_existing(chosen.store) as store:
+    with folder_alone(), open_existing(chosen.store) as store:
         names = store.tenant(chosen.tenant).secrets()
     return Answer({"tenant": chosen.tenant, "secrets": names}, names or ["no secrets"])
 
 
 def _remove_secret(chosen: argparse.Namespace) -> Answer:
-    with open_existing(chosen.store) as store:
+    with folder_alone(), open_existing(chosen.store) as store:
         was = store.tenant(chosen.tenant).remove_secret(chosen.name)
     if not was:
         raise InvalidField(

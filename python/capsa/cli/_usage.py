@@ -48,7 +48,11 @@ class Parser(argparse.ArgumentParser):
             name = message.removeprefix("argument ").partition(":")[0].rpartition("/")[2]
             remedy = f"write {name}=VALUE, with the = where the value begins with -"
         elif message.startswith("the following arguments are required"):
-            wanted = [str(action.metavar) for action in self._actions if not action.option_strings]
+            wanted = [
+                f"[{action.metavar}]" if action.nargs == "?" else str(action.metavar)
+                for action in self._actions
+                if not action.option_strings
+            ]
             remedy = f"write {' '.join([self.prog, *wanted])}"
         self._refuse(message[:300], remedy)
 

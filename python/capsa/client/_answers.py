@@ -6,7 +6,6 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final, TypeVar, Union
 
 import msgspec
@@ -220,11 +219,7 @@ def invocations_of(told: Any) -> list[InvocationRecord]:
 
 def invocation_of(told: Any) -> InvocationRecord:
     """A call of a tool as it was recorded."""
-    try:
-        time = datetime.fromisoformat(part(told, "time"))
-    except (TypeError, ValueError) as error:
-        raise _strange(error) from None
-    return struct({**_named(told), "timeMs": round(time.timestamp() * 1000)}, InvocationRecord)
+    return struct(_named(told), InvocationRecord)
 
 
 def replayed_of(told: Any) -> Replayed:

@@ -42,6 +42,7 @@ from capsa.decisions import (
 )
 from capsa.decisions._batch import DECISION_KEYS, FEEDBACK_KEYS, MAX_DECISIONS, MAX_FEEDBACKS, in_turn
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN, OptionLike, _Unset
+from capsa.decisions._history._views import check_page
 from capsa.errors import CapsaError, InvalidField, StoreClosed, UnknownCapsule, shown
 
 #: Most bytes of one request of a batch: half of what the server takes.
@@ -234,7 +235,8 @@ class AsyncRemoteCapsule(AsyncRemoteInvoking):
 
     async def contexts(self, *, after: str | None = None, limit: int = 100) -> list[ContextMemory]:
         """See `capsa.Capsule.contexts`."""
-        query = f"limit={quote(str(limit))}"
+        check_page(0, limit)
+        query = f"limit={limit}"
         if after is not None:
             query += f"&after={quote(checked_text(after, '/after'), safe='')}"
         return _answers.contexts_of(await self._line.read(f"{self._path}/contexts?{query}"))

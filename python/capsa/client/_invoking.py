@@ -15,11 +15,10 @@ from capsa.client._requests import (
     checked_text,
     document_body,
     page_query,
-    segment,
 )
 from capsa.decisions._tools import PolicyInForce
 from capsa.policies import Explanation, Policy, load_policy
-from capsa.tools import InvocationRecord, Invoked, Replayed
+from capsa.tools import InvocationRecord, Invoked, Replayed, nonce_of
 
 
 class AsyncRemoteInvoking:
@@ -95,7 +94,9 @@ class AsyncRemoteInvoking:
         return _answers.invoked_of(reply.value())
 
     def _of(self, invocation_id: object) -> str:
-        return f"{self._path}/invocations/{segment(checked_text(invocation_id, '/invocationId'))}"
+        # Refused as in process what is no id: an empty one would make another path.
+        nonce_of(invocation_id)
+        return f"{self._path}/invocations/{invocation_id}"
 
 
 def _quoted(value: object, pointer: str) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from capsa.decisions._feedback import AS_ANSWERED, NOT_GIVEN
+from capsa.decisions._history._views import check_page
 from capsa.decisions._ids import unknown_decision
 from capsa.errors import InvalidField, shown
 from capsa.tools._inputs import json_text
@@ -164,8 +165,13 @@ def checked_key(key: object) -> str:
 
 
 def page_query(after: object, limit: object) -> str:
-    """Where a page begins, and its length; the server says what is wrong with them."""
-    return f"after={quote(shown(after), safe='')}&limit={quote(shown(limit), safe='')}"
+    """Where a page begins, and its length.
+
+    Raises:
+        InvalidField: One of them is none: in a query a text would pass for a number.
+    """
+    check_page(after, limit)
+    return f"after={after}&limit={limit}"
 
 
 def segment(name: str) -> str:

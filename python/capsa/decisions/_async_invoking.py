@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class AsyncInvoking:
     """The methods of `AsyncCapsule` that tools have.
 
-    A tool without effects that was never slow runs at once; others take a thread, in turns of their tenants.
+    A tool without effects whose version was never slow runs at once; others take a thread, in turns of their tenants.
     """
 
     _capsule: Capsule

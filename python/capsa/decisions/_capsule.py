@@ -29,6 +29,7 @@ from capsa.decisions._ids import subject_hash, unknown_decision
 from capsa.decisions._invoking import Invoking
 from capsa.decisions._ledger import GRACE_MS
 from capsa.errors import CapsaError, InvalidField, shown
+from capsa.journal import timestamp
 
 if TYPE_CHECKING:
     from capsa._native import Decision
@@ -390,7 +391,7 @@ class Capsule(Invoking):
                 names=state.options,
                 decisions=row["decisions"],
                 rewards=row["rewards"],
-                updated_at=_learning.timestamp(row["updated_at_ms"]),
+                updated_at=timestamp(row["updated_at_ms"]),
             )
             for row in rows
         ]

@@ -53,15 +53,15 @@ def empty(store: Store, tenant: str, path: str, principal: str | None = None) ->
         principal: Who does it, if not who has the store open.
 
     Raises:
-        HostFault: The state of the tenant is too large to be sealed, without which it could not be folded again.
+        HostFault: The state of the tenant is too large to be sealed, without which it could not be folded again; or files
+            of tools cannot be removed.
     """
     before = store._fold.tenants[tenant].erasing[path]
     # What is still there is of a tool whose logs were purged, or of the next one of the name.
     job, _, name = path.partition("/")
     _tools.remove_files(store, (tenant, job, name))
     # The state cannot be folded from what came before any more: an epoch begins.
-    if _snapshots.seal(store, tenant, "erasure", epoch=1) is None:
-        raise HostFault(f"the state of {tenant} is too large for a snapshot", remedy="lower max_contexts")
+    _snapshots.begin_epoch(store, tenant)
     store._durable()
     decisions = events = 0
     for event in store._journal.read(tenant, store._marks.last_purge(tenant)):

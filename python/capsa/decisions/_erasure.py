@@ -11,7 +11,6 @@ import msgspec
 from capsa.decisions import _emptying, _snapshots, _tools, _upkeep
 from capsa.decisions._ids import subject_hash
 from capsa.decisions._ledger import ERASED, event_at
-from capsa.errors import HostFault
 from capsa.journal import Event
 
 if TYPE_CHECKING:
@@ -101,8 +100,7 @@ def erase_subject(store: Store, tenant: str, subject: str) -> Erased:
         if not marked:
             return Erased(tenant=tenant, decisions=0, events=0)
         # The state cannot be folded from what came before any more: an epoch begins.
-        if _snapshots.seal(store, tenant, "erasure", epoch=1) is None:
-            raise HostFault(f"the state of {tenant} is too large for a snapshot", remedy="lower max_contexts")
+        _snapshots.begin_epoch(store, tenant)
         store._durable()
         # Decisions last: should this end in between, another search finds the rest by them.
         for count, sequence in enumerate([*search.outcomes, *search.decided], 1):
@@ -181,7 +179,8 @@ def purge(store: Store, tenant: str) -> Purged:
             store._ledger.forget(tenant)
             store._unsealed_since.pop(tenant, None)
         store._durable()
-        # Before the cut: while that is not done, the next upkeep goes on with all of it.
+        # Before the cut: while that is not done, the next upkeep goes on with all of it. Should the name be used again
+        # meanwhile, nobody can set a secret yet, and directories with a tool stay.
         store._vault.forget(tenant)
         _tools.remove_files(store, (tenant, "", ""))
         removed = store._journal.cut(tenant, event.sequence)

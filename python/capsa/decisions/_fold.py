@@ -6,7 +6,8 @@ The live store and a rebuild apply events through the same object, so that they 
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol
+from collections import defaultdict
+from typing import Any, Final, Protocol
 
 import cbor2
 import msgspec
@@ -20,6 +21,11 @@ from capsa.journal import Event
 from capsa.tools import ToolState
 
 Place = tuple[str, str, str]
+
+#: Most that the tools of one tenant keep together: so their part of a snapshot always fits, and takes about a second.
+MAX_KEPT_BYTES: Final = 64 * 1024 * 1024
+#: What a key counts beside its bytes and its value's: many short ones cost time as well.
+KEPT_KEY_BYTES: Final = 256
 
 
 class CapsuleState:
@@ -168,6 +174,8 @@ class Fold:
         self.tenants: dict[str, TenantState] = {}
         #: By tenant: when something of it was taken away last. Ids of a time before need their records to be known.
         self._purged: dict[str, int] = {}
+        #: By tenant: what its tools keep, as `MAX_KEPT_BYTES` counts it.
+        self._kept: defaultdict[str, int] = defaultdict(int)
 
     def apply(self, event: Event) -> None:
         """Folds one event.
@@ -225,9 +233,19 @@ class Fold:
             case "policy_changed":
                 tool.policy_changed(event)
             case "kv_changed":
+                before = _weight(tool)
                 tool.kv_changed(event)
+                self._kept[event.stream] += _weight(tool) - before
             case _:
                 tool.called(event)
+
+    def has_room(self, place: Place, key: str, value: bytes | None) -> bool:
+        """Whether a tool may set a key, as far as all that its tenant's tools keep goes. Less than before always may be."""
+        before = self.tools[place].kv.get(key)
+        if value is None or (before is not None and len(value) <= len(before)):
+            return True
+        more = len(value) + (KEPT_KEY_BYTES + len(key.encode()) if before is None else -len(before))
+        return self._kept[place[0]] + more <= MAX_KEPT_BYTES
 
     def _tool(self, place: Place, event: Event) -> ToolState:
         state = self.tools.get(place)
@@ -303,9 +321,11 @@ class Fold:
 
     def _drop(self, places: list[Place]) -> None:
         for place in places:
-            # Whoever is about to record something in it notices.
-            gone = self.tools.pop(place) if place in self.tools else self.capsules.pop(place)
-            gone.epoch += 1
+            if place in self.tools:
+                self._kept[place[0]] -= _weight(self.tools.pop(place))
+            else:
+                # Whoever is about to record something in it notices.
+                self.capsules.pop(place).epoch += 1
 
     def forget(self, tenant: str) -> None:
         """Drops a tenant with its capsules."""
@@ -339,7 +359,9 @@ class Fold:
         tenant, job, _ = place
         try:
             if kept.get("kind") == "tool":
-                self.tools[place] = ToolState.restore(self._loader.load_tool(kept["component"]), kept)
+                tool = ToolState.restore(self._loader.load_tool(kept["component"]), kept)
+                self.tools[place] = tool
+                self._kept[tenant] += _weight(tool)
                 return
             component = self._loader.load(kept["component"])
         except UnknownBlob as error:
@@ -353,3 +375,8 @@ class Fold:
         state.changed = kept["changed"]
         state.longest_ms = kept["longest_ms"]
         state.learning_version = kept["learning_version"]
+
+
+def _weight(tool: ToolState) -> int:
+    """What a tool keeps, as `MAX_KEPT_BYTES` counts it."""
+    return tool.kv.bytes + KEPT_KEY_BYTES * len(tool.kv)

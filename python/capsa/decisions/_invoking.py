@@ -34,7 +34,9 @@ class Invoking:
             WrongKind: It is a decision capsule.
             CapabilityDenied: It imports what its policy does not grant.
             CapsuleRefused: The tool failed in its own words: ``failure`` names how, ``retryable`` says whether to try again.
-            CapsuleFailure: It broke a limit, trapped, or answered nonsense; the host and other capsules go on.
+            CapsuleFailure: It broke a limit, trapped, answered nonsense, or more than a recording may hold; the host and other
+                capsules go on.
+            UnknownCapsule: It was deleted before it could be called.
             Overloaded: Too many calls are running.
             StoreUnwritable: The call was made, and could not be recorded.
         """
@@ -116,6 +118,7 @@ class Invoking:
 
         Raises:
             UnknownInvocation: There is none of this id.
-            InvalidField: It was not recorded.
+            InvalidField: It was not recorded, or its time was over.
+            Overloaded: Too many calls are running.
         """
         return _tools.replay(self._store, self._place, invocation_id)

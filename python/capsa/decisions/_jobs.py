@@ -14,7 +14,6 @@ import msgspec
 
 from capsa.decisions import _erasure, _letting_in, _tools
 from capsa.decisions._capsule import Capsule
-from capsa.decisions._learning import timestamp
 from capsa.errors import (
     AlreadyExists,
     InvalidField,
@@ -24,6 +23,7 @@ from capsa.errors import (
     UnknownTenant,
     shown,
 )
+from capsa.journal import timestamp
 
 if TYPE_CHECKING:
     from capsa.decisions._answers import InstallResult
@@ -323,15 +323,24 @@ def create(store: Store, tenant: str, job: str, now_ms: int, said: Mapping[str, 
         said: What the event of a new job says of it: ``description`` and ``metadata``, where given.
     """
     create_tenant(store, tenant, now_ms)
+    # A purged one is made by the event of its job.
     found = store._fold.tenants.get(tenant)
     if found is None or job not in found.jobs:
-        # After a purge it makes the tenant, too.
         payload = cbor2.dumps({"kind": "job", "name": job} | dict(said), canonical=True)
         store._record((tenant, job, ""), "created", now_ms, payload)
 
 
 def create_tenant(store: Store, tenant: str, now_ms: int) -> None:
-    """Makes a tenant that was never there. The store's lock is held."""
+    """Makes a tenant where it is missing. The store's lock is held.
+
+    Raises:
+        HostFault: What was kept of one of the name that was purged is still there, and would be this one's.
+    """
+    if tenant in store._fold.tenants:
+        return
+    # Where the purge was ended in between.
+    store._vault.forget(tenant)
+    _tools.remove_files(store, (tenant, "", ""))
     if tenant not in store._journal.streams():
         payload = cbor2.dumps({"kind": "tenant", "name": tenant}, canonical=True)
         store._record((tenant, "", ""), "created", now_ms, payload)

@@ -7,12 +7,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from capsa import _native
 from capsa.decisions._fold import CapsuleState
 from capsa.errors import InvalidField, StaleDocument, UnknownField, shown
+from capsa.journal import timestamp
 
 _SETTINGS: Final = {
     "algorithm": None,
@@ -42,13 +42,6 @@ def to_camel(name: str) -> str:
 def to_snake(name: str) -> str:
     """``minExploration`` as ``min_exploration``."""
     return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), name)
-
-
-def timestamp(time_ms: int) -> str:
-    """A time as RFC 3339 in UTC, to the millisecond."""
-    return (
-        datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
 
 
 def duration_seconds(text: Any, pointer: str) -> float:

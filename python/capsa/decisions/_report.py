@@ -9,7 +9,8 @@ import msgspec
 
 from capsa._native import LearnedThen
 from capsa.decisions._fold import CapsuleState
-from capsa.decisions._learning import algorithms, is_overridden, shown_algorithm, timestamp
+from capsa.decisions._learning import algorithms, is_overridden, shown_algorithm
+from capsa.journal import timestamp
 
 #: So long a change of settings is told, though it was taken back; one that is in force always is.
 CHANGED_MS: Final = 7 * 24 * 3600 * 1000

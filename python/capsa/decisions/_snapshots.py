@@ -18,7 +18,7 @@ import msgspec
 from capsa import _native
 from capsa.decisions._fold import JobState, TenantState
 from capsa.decisions._ledger import event_at
-from capsa.errors import JournalMismatch, StoreDamaged, UnknownBlob
+from capsa.errors import HostFault, JournalMismatch, StoreDamaged, UnknownBlob
 
 if TYPE_CHECKING:
     from capsa.decisions._fold import CapsuleState, Fold, Place
@@ -31,7 +31,7 @@ SYSTEM: Final = "capsa"
 #: Largest snapshot: one that is larger is not sealed, and the journal is folded from further back.
 MAX_BYTES: Final = 200 * 1024 * 1024
 
-Why = Literal["events", "age", "close", "erasure"]
+Why = Literal["events", "age", "close"]
 
 _log = logging.getLogger("capsa.store")
 
@@ -67,30 +67,44 @@ def read_sealed(event: Event) -> Sealed:
         raise JournalMismatch(f"event {event.sequence} of {event.stream} seals nothing: {error}") from error
 
 
-def seal(store: Store, tenant: str, why: Why, *, epoch: int = 0) -> Event | None:
+def begin_epoch(store: Store, tenant: str) -> None:
+    """Seals the state of a tenant, so that what came before can be erased. It is not yet on disk.
+
+    Raises:
+        HostFault: The state is too large. It says of which capsule.
+    """
+    if _seal(store, tenant, "erasure", 1) is None:
+        raise _too_large(store, tenant)
+
+
+def seal(store: Store, tenant: str, why: Why) -> Event | None:
     """Seals the state of a tenant as it is now. ``None`` where it is too large.
 
     Args:
         store: The store.
         tenant: Whose state.
         why: What for.
-        epoch: By how much it begins a new epoch.
     """
+    event = _seal(store, tenant, why, 0)
+    if event is None:
+        _log.warning("the state of %s is too large for a snapshot", tenant)
+    return event
+
+
+def _seal(store: Store, tenant: str, why: str, epoch: int) -> Event | None:
     with store._blobs, store._lock:
         fold = store._fold
-        states: dict[Place, CapsuleState | ToolState] = {**fold.capsules, **fold.tools}
-        places = sorted(place for place in states if place[0] == tenant)
-        kept = {f"{job}/{name}": states[where, job, name].snapshot() for where, job, name in places}
+        states = _states(fold, tenant)
+        kept = {f"{job}/{name}": state.snapshot() for (_, job, name), state in states.items()}
         blob = cbor2.dumps({"capsules": kept, "tenant": fold.snapshot(tenant)}, canonical=True)
         if len(blob) > MAX_BYTES:
-            _log.warning("%s: the state has %d bytes, too many for a snapshot", tenant, len(blob))
             return None
         sealed = Sealed(
             why=why,
             fold=_native.FOLD_VERSION,
             epoch=store._marks.epoch(tenant) + epoch,
             digest=_native.digest(blob),
-            states={f"{job}/{name}": fold.state_hash((where, job, name)) for where, job, name in places},
+            states={f"{job}/{name}": fold.state_hash((where, job, name)) for where, job, name in states},
         )
         # Written before the event that names it, and in its order: that one is never there without it.
         store._journal.put_blob(sealed.digest, blob, wait=False)
@@ -98,6 +112,25 @@ def seal(store: Store, tenant: str, why: Why, *, epoch: int = 0) -> Event | None
         event = store._journal.append(tenant, "snapshot_sealed", store._now_ms(), SYSTEM, "", payload)
         store._unsealed_since[tenant] = event.sequence, event.time_ms
         return event
+
+
+def _states(fold: Fold, tenant: str) -> dict[Place, CapsuleState | ToolState]:
+    states: dict[Place, CapsuleState | ToolState] = {**fold.capsules, **fold.tools}
+    return {place: states[place] for place in sorted(states) if place[0] == tenant}
+
+
+def _too_large(store: Store, tenant: str) -> HostFault:
+    """The error for a state that cannot be sealed: it names the largest part, which is the one to make smaller."""
+    with store._lock:
+        states = _states(store._fold, tenant)
+        sizes = {place: len(cbor2.dumps(state.snapshot())) for place, state in states.items()}
+        place = max(sizes, key=lambda each: sizes[each], default=(tenant, "", ""))
+        what = "let it keep less" if place in store._fold.tools else "lower its max_contexts"
+    return HostFault(
+        f"the state of {tenant} is too large for a snapshot: {sum(sizes.values()):,} bytes, of which "
+        f"{'/'.join(filter(None, place))} has {sizes.get(place, 0):,}",
+        remedy=f"{what}, or delete it",
+    )
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):

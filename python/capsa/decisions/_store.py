@@ -45,7 +45,7 @@ from capsa.errors import (
     shown,
 )
 from capsa.journal import Event, Fault, Journal, SqliteJournal
-from capsa.tools import Calls, ToolState, Vault
+from capsa.tools import Calls, ToolState, Vault, check_definition
 
 if TYPE_CHECKING:
     from capsa.journal import Backup
@@ -295,6 +295,9 @@ class Store:
     ) -> tuple[CapsuleSource, _native.Component | _native.tools.ToolComponent]:
         """Reads and compiles a capsule that is let in. That may take seconds: never under the lock that decisions need."""
         read = read_source(source)
+        if read.tool is not None:
+            # What is recorded has to be read again at every start.
+            check_definition(read.definition, read.tool)
         _letting_in.check(self._fold, (tenant, job, read.name), read)
         return read, self._components.compiled(read)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,20 +18,21 @@ import msgspec
 from capsa.decisions._answers import InstallResult
 from capsa.decisions._guest_log import write_log
 from capsa.decisions._history._views import CALLED, check_page
-from capsa.decisions._learning import timestamp, to_camel
+from capsa.decisions._learning import to_camel
 from capsa.decisions._ledger import event_at
 from capsa.errors import (
     CapsuleFailure,
     HostFault,
     InstallConflict,
     InvalidField,
+    InvalidPolicy,
     StaleDocument,
     StoreClosed,
     UnknownCapsule,
     UnknownInvocation,
     shown,
 )
-from capsa.journal import Event
+from capsa.journal import Event, sync_folder, timestamp
 from capsa.policies import Policy, diff, load_policy
 from capsa.tools import (
     Calls,
@@ -40,6 +43,7 @@ from capsa.tools import (
     invocation_id,
     invocation_record,
     nonce_of,
+    recorded_policy,
 )
 
 if TYPE_CHECKING:
@@ -101,7 +105,7 @@ class StoreBooks:
         """See `Books.record`. Of a tool that was deleted meanwhile nothing is kept."""
         store = self._store
         with store._lock:
-            if self._is_there():
+            if self.is_there():
                 once = [nonce + _INVOKED]
                 store._fold.apply(store._append(self._place, type_, store._now_ms(), payload, once=once))
 
@@ -116,12 +120,13 @@ class StoreBooks:
         """See `Books.change`."""
         store, kv = self._store, self._state.kv
         with store._lock:
-            if not self._is_there():
+            if not self.is_there():
                 raise UnknownCapsule("the capsule was deleted")
             before = kv.get(key)
             if expected is not None and before != expected[0]:
                 return False
-            if not kv.fits(key, value, max_bytes=max_bytes, max_keys=max_keys):
+            fits = kv.fits(key, value, max_bytes=max_bytes, max_keys=max_keys)
+            if not fits or not store._fold.has_room(self._place, key, value):
                 return None
             if before != value:
                 payload = cbor2.dumps({"key": key, "value": value}, canonical=True)
@@ -131,6 +136,10 @@ class StoreBooks:
     def log(self, lines: list[tuple[str, str]]) -> None:
         """See `Books.log`."""
         write_log(self._place, lines)
+
+    def is_there(self) -> bool:
+        """See `Books.is_there`."""
+        return self._store._fold.tools.get(self._place) is self._state
 
     def durable(self) -> None:
         """See `Books.durable`."""
@@ -144,9 +153,6 @@ class StoreBooks:
         """See `Books.folder`."""
         files = self._store._files
         return None if files is None else files.joinpath(*self._place)
-
-    def _is_there(self) -> bool:
-        return self._store._fold.tools.get(self._place) is self._state
 
 
 class breaches:  # noqa: N801 - a context manager, made by hand: `contextlib` takes microseconds, and decisions go through it
@@ -196,13 +202,14 @@ def plan(store: Store, place: Place, source: CapsuleSource) -> InstallResult:
             unchanged=False,
             changes=[f"{source.name} is new"],
         )
-    unchanged = source.digest == state.in_force.component.digest
+    now = state.in_force
+    unchanged = source.digest == now.component.digest
     changes: list[str] = []
     if not unchanged:
-        if source.tool.effect != state.in_force.definition.effect:
-            changes.append(f"effect is {source.tool.effect}, was {state.in_force.definition.effect}")
-        changes += diff(state.in_force.definition.wants, source.tool.wants).lines()
-    version = state.in_force.version if unchanged else state.in_force.version + 1
+        if source.tool.effect != now.definition.effect:
+            changes.append(f"effect is {source.tool.effect}, was {now.definition.effect}")
+        changes += diff(now.definition.wants, source.tool.wants).lines()
+    version = now.version if unchanged else now.version + 1
     return InstallResult(
         capsule=source.name, version=version, digest=source.digest, unchanged=unchanged, changes=changes
     )
@@ -224,13 +231,13 @@ def state_of(store: Store, place: Place) -> ToolState:
 
 def described(store: Store, place: Place) -> dict[str, Any]:
     """What is installed, as JSON spells it."""
-    state = state_of(store, place)
+    now = state_of(store, place).in_force
     return {
-        "capsuleVersion": state.in_force.version,
-        "digest": state.in_force.component.digest,
-        "effect": to_camel(state.in_force.definition.effect),
-        "imports": state.in_force.component.imports,
-        "definition": json.loads(state.in_force.definition_json),
+        "capsuleVersion": now.version,
+        "digest": now.component.digest,
+        "effect": to_camel(now.definition.effect),
+        "imports": now.component.imports,
+        "definition": json.loads(now.definition_json),
     }
 
 
@@ -248,17 +255,17 @@ def calls_of(store: Store, place: Place) -> Calls:
 
 
 def policy(store: Store, place: Place) -> PolicyInForce:
-    """What a tool is allowed."""
-    state = state_of(store, place)
-    may = calls_of(store, place).effective()
-    wanted = may.to_json()
-    set_ = state.policy_set
+    """What a tool is allowed, all of it at one moment."""
+    now = state_of(store, place).in_force
+    may = now.effective()
+    granted = may.to_json()
+    set_ = now.policy_set
     return PolicyInForce(
-        policy=state.in_force.policy.to_json(),
-        digest=state.in_force.policy.digest,
-        effective=wanted,
+        policy=now.policy.to_json(),
+        digest=now.policy.digest,
+        effective=granted,
         effective_digest=may.digest,
-        not_granted=[name for name in state.in_force.component.imports if not _is_granted(wanted, name)],
+        not_granted=[name for name in now.component.imports if not _is_granted(granted, name)],
         by=None if set_ is None else set_["by"],
         at=None if set_ is None else timestamp(set_["at_ms"]),
     )
@@ -278,21 +285,35 @@ def set_policy(store: Store, place: Place, source: Any, if_digest: str | None) -
         InvalidPolicy: It does not hold; nothing has changed.
         StaleDocument: It is not `if_digest` any more.
     """
-    new: Policy = source if isinstance(source, Policy) else load_policy(source)
+    new = _checked(source) if isinstance(source, Policy) else load_policy(source)
+    # What is recorded has to be read again at every start.
+    text = recorded_policy(new)
     with store._lock:
-        state = state_of(store, place)
-        if if_digest is not None and if_digest != state.in_force.policy.digest:
+        now = state_of(store, place).in_force
+        if if_digest is not None and if_digest != now.policy.digest:
             raise StaleDocument(
-                f"the policy of {place[2]} is {state.in_force.policy.digest} by now",
+                f"the policy of {place[2]} is {now.policy.digest} by now",
                 value=shown(if_digest),
                 remedy="read it again",
             )
-        if state.policy_set is None or new != state.in_force.policy:
-            text = json.dumps(new.to_json(), sort_keys=True)
+        if now.policy_set is None or new != now.policy:
             payload = cbor2.dumps({"policy": text, "capsule": place[2]}, canonical=True)
             store._record(place, "policy_changed", store._now_ms(), payload)
     store._durable()
     return policy(store, place)
+
+
+def _checked(policy: Policy) -> Policy:
+    """A policy that somebody may have made by hand: then nobody has looked at it yet."""
+    try:
+        said = policy.to_json()
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidPolicy(
+            f"the policy cannot be written as JSON: {error}"[:200],
+            pointer="",
+            remedy="make it with load_policy",
+        ) from None
+    return load_policy(said)
 
 
 def forget_bindings(store: Store, tenant: str) -> None:
@@ -310,34 +331,38 @@ def check_used(store: Store, tenant: str) -> None:
 
 
 def set_secret(store: Store, tenant: str, name: str, value: str) -> bool:
-    """Sets a secret; whether there was one. The journal says who did, and never its value."""
-    check_used(store, tenant)
-    before = store._vault.values(tenant)
-    store._vault.set(tenant, name, value)
-    was = name in before
-    _secret_changed(store, tenant, name, removed=False)
-    return was
+    """Sets a secret; whether there was one. The journal says who did, before it counts, and never its value."""
+    return _change_secret(store, tenant, name, store._vault.setting(tenant, name, value), removed=False)
 
 
 def remove_secret(store: Store, tenant: str, name: str) -> bool:
-    """Removes a secret; whether there was one."""
-    check_used(store, tenant)
-    was = store._vault.remove(tenant, name)
-    if was:
-        _secret_changed(store, tenant, name, removed=True)
+    """Removes a secret; whether there was one. The journal says who did, before it counts."""
+    return _change_secret(store, tenant, name, store._vault.removing(tenant, name), removed=True)
+
+
+def _change_secret(
+    store: Store, tenant: str, name: str, changing: AbstractContextManager[bool], *, removed: bool
+) -> bool:
+    # No purge meanwhile, and no other change: what is set now must not wait for the next tenant of the name.
+    with store._upkeeping:
+        check_used(store, tenant)
+        try:
+            with changing as was:
+                if was or not removed:
+                    payload = cbor2.dumps({"name": name, "removed": removed}, canonical=True)
+                    with store._lock:
+                        store._append((tenant, "", ""), "secret_changed", store._now_ms(), payload)
+                    store._durable()
+        finally:
+            # Whatever came of it: tools are bound with what there is.
+            forget_bindings(store, tenant)
     return was
-
-
-def _secret_changed(store: Store, tenant: str, name: str, *, removed: bool) -> None:
-    payload = cbor2.dumps({"name": name, "removed": removed}, canonical=True)
-    with store._lock:
-        store._append((tenant, "", ""), "secret_changed", store._now_ms(), payload)
-    forget_bindings(store, tenant)
-    store._durable()
 
 
 def remove_files(store: Store, place: Place) -> None:
     """Removes the directories of tools that are gone: below a tenant, a job or a capsule.
+
+    They are moved away first, so that no tool that is installed meanwhile loses its own, and nobody waits for the lock.
 
     Raises:
         HostFault: Some are still there.
@@ -346,20 +371,36 @@ def remove_files(store: Store, place: Place) -> None:
         store._tool_calls.pop(gone, None)
     if store._files is None:
         return
-    folder = store._files.joinpath(*filter(None, place))
-    if any(
-        there[: len(tuple(filter(None, place)))] == tuple(filter(None, place)) for there in store._fold.tools
-    ):
-        # Installed anew meanwhile.
-        return
+    named = tuple(filter(None, place))
+    # No tenant has such a name.
+    away = store._files / ".gone"
     try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        pass
+        with store._lock:
+            for folder in _without_tool(store._files.joinpath(*named), named, store._fold.tools):
+                away.mkdir(mode=0o700, exist_ok=True)
+                folder.rename(away / f"{place[0]}.{os.urandom(8).hex()}")
+                sync_folder(folder.parent)
+        # What a crash has left there of the tenant goes, too.
+        for folder in list(away.glob(f"{place[0]}.*")):
+            while folder.exists():
+                # Somebody else may be at it.
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(folder)
+            sync_folder(away)
     except OSError as error:
-        raise HostFault(
-            f"the files of {'/'.join(filter(None, place))} are still there: {error.strerror}"
-        ) from None
+        raise HostFault(f"the files of {'/'.join(named)} are still there: {error.strerror}") from None
+
+
+def _without_tool(folder: Path, named: tuple[str, ...], tools: Collection[Place]) -> list[Path]:
+    """The uppermost directories in one, or itself, in which no tool is; `named` says whose it is."""
+    if not folder.exists():
+        return []
+    below = [place for place in tools if place[: len(named)] == named]
+    if not below:
+        return [folder]
+    if named in below:
+        return []
+    return [gone for inner in folder.iterdir() for gone in _without_tool(inner, (*named, inner.name), below)]
 
 
 def _events(store: Store, place: Place, after: int) -> Any:
@@ -412,7 +453,8 @@ def replay(store: Store, place: Place, id_: object) -> Replayed:
             "this call was not recorded",
             pointer="/invocationId",
             value=shown(id_),
-            remedy="invoke with record, under a policy whose engine is deterministic",
+            remedy="repeat one that was: invoke with record, under a policy whose engine is deterministic; "
+            "what is too large to be kept cannot be repeated",
         )
     component = store._components.load_tool(recording["component"])
     return calls_of(store, place).replay(recording, invocation_id(said["id"]), component)

@@ -15,7 +15,7 @@ import msgspec
 
 from capsa.decisions import _emptying, _feedback, _snapshots, _tools
 from capsa.decisions._ledger import GRACE_MS
-from capsa.errors import CapsaError, NotFound, StoreClosed, StoreForked, StoreUnwritable
+from capsa.errors import CapsaError, HostFault, NotFound, StoreClosed, StoreForked, StoreUnwritable
 
 if TYPE_CHECKING:
     from capsa.decisions._fold import Place
@@ -303,22 +303,31 @@ def longest(store: Store, tenant: str | None = None) -> int | None:
 
 
 def _finish_purges(store: Store) -> int:
-    """Cuts off what a purge has left that a crash ended."""
+    """Cuts off what a purge has left that a crash ended. A tenant whose files cannot be removed does not hold up others."""
     removed, journal = 0, store._journal
     for tenant in journal.streams():
         purged = store._marks.last_purge(tenant)
-        if journal.first(tenant) < purged:
+        if journal.first(tenant) >= purged:
+            continue
+        try:
+            # Whoever uses the name again has done it, and may have set secrets since.
             if tenant not in store._fold.tenants:
                 store._vault.forget(tenant)
                 _tools.remove_files(store, (tenant, "", ""))
-            removed += journal.cut(tenant, purged)
+        except HostFault as error:
+            _log.warning("the purge of %s is not over: %s", tenant, error)
+            continue
+        removed += journal.cut(tenant, purged)
     return removed
 
 
 def _forget(store: Store) -> None:
-    """Lets the journal forget which posts there were of decisions that no feedback can change any more."""
-    longest_ms = longest(store)
-    if longest_ms is not None:
-        before_ms = store._now_ms() - longest_ms - 2 * GRACE_MS
+    """Lets the journal forget the keys of decisions that no feedback can change any more, and of old calls of tools."""
+    kept_ms = longest(store)
+    if kept_ms is None:
+        # There are tools at most: their calls are found for as long as events are to be kept.
+        kept_ms = store._retention_ms
+    if kept_ms is not None:
+        before_ms = store._now_ms() - kept_ms - 2 * GRACE_MS
         if before_ms > 0:
             store._journal.release(before_ms.to_bytes(6, "big"))

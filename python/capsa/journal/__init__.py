@@ -14,15 +14,25 @@ from capsa.errors import (
     UnknownEvent,
 )
 from capsa.journal._checkpoint import Checkpoint
-from capsa.journal._event import EVENT_TYPES, Event
-from capsa.journal._interface import FOLLOW_EVENTS, Journal
+from capsa.journal._event import EVENT_TYPES, Event, timestamp
+from capsa.journal._interface import FOLLOW_EVENTS, MAX_PAYLOAD_BYTES, Journal
 from capsa.journal._memory import MemoryJournal
 from capsa.journal._verify import Fault
-from capsa.journal.sqlite import Backup, Inspection, Restored, SqliteJournal, backup, inspect, restore
+from capsa.journal.sqlite import (
+    Backup,
+    Inspection,
+    Restored,
+    SqliteJournal,
+    backup,
+    inspect,
+    restore,
+    sync_folder,
+)
 
 __all__ = [
     "EVENT_TYPES",
     "FOLLOW_EVENTS",
+    "MAX_PAYLOAD_BYTES",
     "Backup",
     "Checkpoint",
     "Event",
@@ -46,4 +56,6 @@ __all__ = [
     "backup",
     "inspect",
     "restore",
+    "sync_folder",
+    "timestamp",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -67,3 +68,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     def payload_digest(self) -> str:
         """``b2:`` and the BLAKE2b-256 digest of the payload."""
         return _native.digest(self.payload)
+
+
+def timestamp(time_ms: int) -> str:
+    """A time as RFC 3339 in UTC, to the millisecond."""
+    return (
+        datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )

@@ -6,6 +6,7 @@ knows no wasmtime, no HTTP and no store.
 """
 
 from capsa.policies._diff import Change, Difference, diff
+from capsa.policies._document import is_unicode, read_document
 from capsa.policies._effective import Effective, EffectiveSecret, HttpSides, effective
 from capsa.policies._effects import check_effect, effect_of
 from capsa.policies._explain import Explanation, explain
@@ -27,7 +28,6 @@ from capsa.policies._model import (
     Wants,
 )
 from capsa.policies._schema import policy_schema
-from capsa.policies._toml import parse_toml
 
 __all__ = [
     "READY",
@@ -56,9 +56,10 @@ __all__ = [
     "effect_of",
     "effective",
     "explain",
+    "is_unicode",
     "load_policy",
     "load_wants",
-    "parse_toml",
     "policy_schema",
+    "read_document",
     "ready_policy",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Final, get_args
 
 from capsa.errors import InvalidCapsule
-from capsa.policies._model import Effect, Wants, camel
+from capsa.policies._model import Effect, Wants
 
 #: Imports that a capsule of any class may have. `random` follows from the input where the class is `pure`.
 _PURE: Final = frozenset({"log", "config", "random"})
@@ -72,11 +72,11 @@ def check_effect(declared: Effect, wants: Wants, imports: Collection[str]) -> No
             )
     proved = effect_of(wants, imports)
     if _EFFECTS.index(declared) < _EFFECTS.index(proved):
-        weakest = " or ".join(camel(effect) for effect in _EFFECTS[_EFFECTS.index(proved) :])
+        weakest = " or ".join(_EFFECTS[_EFFECTS.index(proved) :])
         raise InvalidCapsule(
             f"the definition says {declared}, and {_why_not(declared, wants, imports)}",
             pointer="/effect",
-            value=camel(declared),
+            value=declared,
             remedy=f"declare {weakest}, or want less",
         )
 

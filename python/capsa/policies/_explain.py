@@ -6,19 +6,29 @@ would get, up to what looking the name up tells.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_args
 
 import msgspec
 
 from capsa import _native
+from capsa.errors import InvalidField, shown
+from capsa.policies._document import is_unicode
 from capsa.policies._effective import Effective
 from capsa.policies._model import Files, Kv, Method, camel
 
 #: Methods that only look, also where the target is a file or a key.
 _READING: Final = frozenset({"GET", "HEAD"})
+_METHODS: Final[tuple[str, ...]] = get_args(Method)
 #: Bytes of a key of kv.
 _MAX_KEY: Final = 256
+#: Bytes of a path, its parts, bytes of each, and how names of files begin that are being written: as in
+#: `crates/capsa-vm/src/files.rs`.
+_MAX_PATH: Final = 1024
+_MAX_PARTS: Final = 16
+_MAX_PART: Final = 255
+_WRITING: Final = ".capsa-writing-"
 #: Rules that no grant changes: the URL itself is not one that is sent.
 _FORM: Final = frozenset({"userinfo", "host-form", "url-form"})
 
@@ -29,7 +39,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         target: What was asked for.
         allowed: Whether it is allowed.
-        rule: The rule that denies it, as errors and the audit log name it; ``None`` where it is allowed.
+        rule: The rule that denies it, as errors and the audit log name it; ``None`` where it is allowed. ``invalid`` where it
+            is no key and no path at all: the capsule is answered that, which no log counts as a denial.
         detail: One sentence.
         needed: What would have to be granted, or done instead; empty where it is allowed.
         wanted: Index of the definition's rule for HTTP that matches; ``None`` where none does.
@@ -73,7 +84,11 @@ def explain(effective: Effective, target: str, method: str = "GET") -> Explanati
         effective: What it may do.
         target: A URL; ``kv:KEY``, ``secret:NAME`` or ``config:NAME``; anything else is the path of a file.
         method: Of the request. For a file and a key: GET and HEAD ask about reading, any other about writing.
+
+    Raises:
+        InvalidField: The target is no text, or no policy can grant the method.
     """
+    _check(target, method)
     if "://" in target:
         return _url(effective, target, method)
     kind, colon, name = target.partition(":")
@@ -84,6 +99,23 @@ def explain(effective: Effective, target: str, method: str = "GET") -> Explanati
     if colon and kind == "config":
         return _config(effective, target, name)
     return _file(effective, target, writing=method not in _READING)
+
+
+def _check(target: object, method: object) -> None:
+    if not isinstance(target, str) or not is_unicode(target):
+        raise InvalidField(
+            "the target is not a text that is valid Unicode",
+            pointer="/target",
+            value=shown(target),
+            remedy="send a URL or the path of a file",
+        )
+    if method not in _METHODS:
+        raise InvalidField(
+            f"{shown(method)!r} is no method that can be granted",
+            pointer="/method",
+            value=shown(method),
+            remedy=f"use one of {', '.join(_METHODS)}",
+        )
 
 
 def _url(effective: Effective, url: str, method: str) -> Explanation:
@@ -133,8 +165,6 @@ def _needed(
     rule, host, port = found["rule"], found["host"], found["port"]
     if rule in _FORM or host is None:
         return ("another URL: no grant changes that",)
-    if method not in get_args(Method):
-        return (f"another method: {', '.join(get_args(Method))} can be granted",)
     if rule == "private":
         request = f'private = ["{host}:{port}"], methods = ["{method}"]'
     else:
@@ -146,26 +176,33 @@ def _needed(
 
 
 def _kv(effective: Effective, target: str, key: str, *, writing: bool) -> Explanation:
-    if not 0 < len(key.encode(errors="replace")) <= _MAX_KEY:
-        return _denied(
-            target, "kv-access", f"a key has 1 to {_MAX_KEY} bytes", ["another key: no grant changes that"]
-        )
+    if not 0 < len(key.encode()) <= _MAX_KEY:
+        return _invalid(target, f"a key has 1 to {_MAX_KEY} bytes", "another key: no grant changes that")
     return _store(effective, target, "kv", writing=writing)
 
 
 def _file(effective: Effective, path: str, *, writing: bool) -> Explanation:
+    inside = 'a path inside the capsule\'s own directory, as "notes/today.txt"'
     parts = path.split("/")
+    if not path:
+        return _invalid(path, "the path is empty, which is the capsule's directory and no file", inside)
+    if len(path.encode()) > _MAX_PATH or len(parts) > _MAX_PARTS:
+        return _invalid(path, f"a path has at most {_MAX_PATH:,} bytes and {_MAX_PARTS} parts", inside)
     if path.startswith("/"):
-        fault = "the path is absolute"
-    elif ".." in parts:
-        fault = "the path leads out of the capsule's directory"
-    elif not path or "" in parts or "." in parts:
-        fault = "the path has an empty part"
-    elif "\0" in path or "\\" in path:
-        fault = "the path has a character that is not for paths"
-    else:
-        return _store(effective, path, "files", writing=writing)
-    return _denied(path, "path", fault, ['a path inside the capsule\'s own directory, as "notes/today.txt"'])
+        return _denied(path, "path", "the path is absolute", [inside])
+    # As it is read by who opens it: the first part that is at fault decides.
+    for part in parts:
+        if part == "..":
+            return _denied(path, "path", "the path leads out of the capsule's directory", [inside])
+        if not 0 < len(part.encode()) <= _MAX_PART or part == ".":
+            return _invalid(
+                path, f"each part of a path has 1 to {_MAX_PART} bytes, and is not . alone", inside
+            )
+        if any(unicodedata.category(char) == "Cc" for char in part):
+            return _invalid(path, "the path has a control character", inside)
+        if part.startswith(_WRITING):
+            return _invalid(path, f"names that begin with {_WRITING} are the host's", inside)
+    return _store(effective, path, "files", writing=writing)
 
 
 def _store(effective: Effective, target: str, name: str, *, writing: bool) -> Explanation:
@@ -230,6 +267,10 @@ def _missing(effective: Effective, name: str, grant: str) -> list[str]:
     if not getattr(effective.policy.grants, name):
         needed.append(f"in the policy: {grant.format('grants')}")
     return needed
+
+
+def _invalid(target: str, detail: str, needed: str) -> Explanation:
+    return _denied(target, "invalid", detail, [needed])
 
 
 def _denied(target: str, rule: str, detail: str, needed: list[str]) -> Explanation:

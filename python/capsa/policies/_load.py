@@ -12,9 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from capsa.errors import InvalidPolicy, shown
+from capsa.policies._document import read_document
 from capsa.policies._hosts import is_localhost
-from capsa.policies._model import DEFAULT_FUEL, MAX_POLICY_BYTES, HttpRule, Policy, WantedLimits, Wants
-from capsa.policies._read import EITHER, parse, read
+from capsa.policies._model import DEFAULT_FUEL, HttpRule, Policy, WantedLimits, Wants
+from capsa.policies._read import EITHER, JSON, TOML, read
 
 #: The policies that come with Capsa, from the narrowest to the widest.
 READY: Final = ("pure", "read-only-http", "tool-default", "trusted")
@@ -39,8 +40,14 @@ def load_policy(source: str | Path | bytes | Mapping[str, Any]) -> Policy:
         return _checked(read(Policy, source, EITHER, what="the policy"))
     if isinstance(source, str) and source in READY:
         return ready_policy(source)
-    values, spelling = parse(_bytes_of(source))
-    return _checked(read(Policy, values, spelling, what="the policy"))
+    named = f"a file, or one of {', '.join(READY)}"
+    try:
+        values, is_json = read_document(source, "policy", InvalidPolicy, named=named)
+    except FileNotFoundError:
+        if difflib.get_close_matches(str(source), READY, n=1):
+            ready_policy(str(source))
+        raise
+    return _checked(read(Policy, values, JSON if is_json else TOML, what="the policy"))
 
 
 @functools.cache
@@ -90,34 +97,6 @@ def _without_limits(wants: object) -> object:
             remedy="it stands beside wants, not under it",
         )
     return wants
-
-
-def _bytes_of(source: str | Path | bytes) -> bytes:
-    if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)
-    if isinstance(source, str) and ("\n" in source or source.lstrip().startswith("{")):
-        try:
-            return source.encode()
-        except UnicodeEncodeError:
-            raise InvalidPolicy(
-                "the policy holds half of a surrogate pair", pointer="", remedy="send valid Unicode"
-            ) from None
-    if not isinstance(source, str | Path):
-        raise TypeError(
-            f"a policy comes from a path, text, bytes or a mapping, not from {type(source).__name__}"
-        )
-    try:
-        with Path(source).open("rb") as file:
-            # One more than there may be, so that the reader sees it.
-            return file.read(MAX_POLICY_BYTES + 1)
-    except ValueError as error:  # a NUL byte or half a surrogate pair
-        raise InvalidPolicy(
-            f"not a path: {error}", pointer="", remedy=f"name a file, or one of {', '.join(READY)}"
-        ) from None
-    except FileNotFoundError:
-        if difflib.get_close_matches(str(source), READY, n=1):
-            ready_policy(str(source))
-        raise
 
 
 def _checked(policy: Policy) -> Policy:

@@ -23,8 +23,6 @@ Scheme: TypeAlias = Literal["https", "http"]
 Method: TypeAlias = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 Effect: TypeAlias = Literal["pure", "read", "idempotent", "non_idempotent"]
 
-#: Bytes of a policy's file or text.
-MAX_POLICY_BYTES: Final = 256 * 1024
 #: Rules for HTTP, and hosts, ports and private destinations in each.
 MAX_RULES: Final = 256
 MAX_HOSTS: Final = 256

@@ -15,16 +15,13 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 from msgspec import inspect
 
-from capsa import _native
 from capsa.errors import InvalidPolicy, shown
+from capsa.policies._document import is_unicode
 from capsa.policies._hosts import Unfit
-from capsa.policies._model import MAX_POLICY_BYTES, camel
-from capsa.policies._toml import parse_toml
+from capsa.policies._model import camel
 
 _Made = TypeVar("_Made", bound=msgspec.Struct)
 
-#: Nesting of a policy in JSON: it has five levels.
-_DEPTH: Final = 16
 _KINDS: Final = {
     bool: "true or false",
     int: "a number",
@@ -57,38 +54,6 @@ TOML: Final = Spelling(snake=True, camel=False)
 JSON: Final = Spelling(snake=False, camel=True)
 #: A mapping of Python's: somebody wrote it, or it is JSON that was read before.
 EITHER: Final = Spelling(snake=True, camel=True)
-
-
-def parse(data: bytes) -> tuple[Mapping[str, Any], Spelling]:
-    """A document as TOML or JSON says it: JSON begins with a brace, which TOML cannot.
-
-    Raises:
-        InvalidPolicy: It is too long, is not UTF-8, or cannot be read.
-    """
-    if len(data) > MAX_POLICY_BYTES:
-        raise InvalidPolicy(
-            f"the policy has more than {MAX_POLICY_BYTES} bytes",
-            pointer="",
-            remedy="grant less, or by wider patterns",
-        )
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidPolicy(
-            f"the policy is not text: byte {error.start} is not UTF-8",
-            pointer="",
-            remedy="save it as UTF-8",
-        ) from None
-    try:
-        if text.lstrip().startswith("{"):
-            return _native.read_json(text.encode(), max_depth=_DEPTH), JSON
-        return parse_toml(text), TOML
-    except ValueError as error:
-        raise InvalidPolicy(
-            f"the policy cannot be read: {str(error)[:200]}",
-            pointer="",
-            remedy="write TOML, or JSON beginning with {; each key once",
-        ) from None
 
 
 def read(kind: type[_Made], source: Any, spelling: Spelling, *, what: str, at: str = "") -> _Made:
@@ -204,7 +169,7 @@ class _Reading:
                 value,
                 _characters(kind.pattern),
             )
-        if not _is_unicode(value):
+        if not is_unicode(value):
             raise self._fault(f"{_name(at)} holds half of a surrogate pair", at, None, "write valid Unicode")
         if parse is None:
             return value
@@ -343,14 +308,6 @@ def _folded(name: str) -> str:
 def _listed(words: Collection[str], last: str = "and") -> str:
     *head, tail = words
     return f"{', '.join(head)} {last} {tail}" if head else tail
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _characters(pattern: str) -> str:

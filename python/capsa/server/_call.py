@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from aiohttp import http_exceptions, web
 
-from capsa.errors import InvalidField
+from capsa.errors import InvalidField, StaleDocument, shown
 from capsa.server import _limits
 from capsa.server._head import is_cbor, wants_cbor
 from capsa.server._problems import Refused
@@ -150,16 +150,24 @@ class Call:
         return decoded(await self.value(), type_)
 
     async def slowly(self, work: Callable[[], Any]) -> Answer:
-        """The answer that some work comes to, made and written down off the event loop; bytes are JSON already."""
+        """The answer that some work comes to, made and written down off the event loop.
+
+        Args:
+            work: Gives the value, or an `Answer` with one; bytes are JSON already.
+        """
         cbor = wants_cbor(self.request.headers.get("Accept"))
 
-        def written() -> bytes:
-            value = work()
+        def written() -> Answer:
+            made = work()
+            answer = made if isinstance(made, Answer) else Answer(made)
+            value = answer.value
             if not isinstance(value, bytes):
-                return encode(value, cbor=cbor)
-            return encode(decode(value), cbor=True) if cbor else value
+                value = encode(value, cbor=cbor)
+            elif cbor:
+                value = encode(decode(value), cbor=True)
+            return msgspec.structs.replace(answer, value=value, media=CBOR if cbor else JSON)
 
-        return Answer(await asyncio.to_thread(written), media=CBOR if cbor else JSON)
+        return await asyncio.to_thread(written)
 
     def query(self) -> dict[str, str]:
         """What the query says, each parameter once.
@@ -177,23 +185,26 @@ class Call:
                 raise unknown_field(name, known)
             if name in given:
                 raise InvalidField(
-                    f"{name} stands twice", pointer=f"/{name}", value=text[:80], remedy="send it once"
+                    f"{name} stands twice", pointer=f"/{name}", value=shown(text), remedy="send it once"
                 )
             given[name] = text
         return given
 
-    def if_match(self, present: str) -> bool | None:
-        """Whether ``If-Match`` names the document as it is; ``None`` where any will do.
+    def if_match(self, present: str, stale: str, pointer: str | None = None) -> bool:
+        """Whether the request is about a document as it is and no other; not where any will do.
 
         Args:
             present: The document's tag, without quotes.
+            stale: One sentence that says which tag it has.
+            pointer: The argument that says the same in process.
 
         Raises:
+            StaleDocument: ``If-Match`` names others alone.
             Refused: It is no list of ETags.
         """
         given = self.request.headers.get("If-Match")
         if given is None or given.strip(" \t") == "*":
-            return None
+            return False
         if _TAGS.fullmatch(given) is None:
             raise Refused(
                 "malformed-request",
@@ -202,7 +213,11 @@ class Call:
                 remedy="send the ETag in its quotes",
             )
         # Weak ones never match here (RFC 9110 section 13.1.1).
-        return f'"{present}"' in re.split(r"\s*,\s*", given.strip(" \t"))
+        if f'"{present}"' not in re.split(r"\s*,\s*", given.strip(" \t")):
+            raise StaleDocument(
+                stale, pointer=pointer, value=shown(given.strip(' \t"')), remedy="read it again"
+            )
+        return True
 
     def flag(self, query: dict[str, str], name: str) -> bool:
         """A parameter that is ``true`` or ``false``; false where it is left out."""
@@ -211,7 +226,7 @@ class Call:
             raise InvalidField(
                 f"{name} is not true or false",
                 pointer=f"/{name}",
-                value=text[:80],
+                value=shown(text),
                 remedy="send true or false",
             )
         return text == "true"
@@ -225,7 +240,7 @@ class Call:
             raise InvalidField(
                 f"{name} is not a whole number",
                 pointer=f"/{name}",
-                value=text[:80],
+                value=shown(text),
                 remedy="send digits only",
             )
         return int(text)

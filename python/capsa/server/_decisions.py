@@ -17,6 +17,7 @@ from capsa.wire import (
     DecideBatch,
     FeedbackBatch,
     FeedbackPost,
+    audit_page,
     context_page,
     decoded,
     encode,
@@ -224,7 +225,7 @@ async def audit(call: Call) -> Answer:
     else:
         read = partial(call.store.sync.audit, query.get("tenant", "default"))
     async with call.service.slow():
-        return await call.slowly(lambda: page("audit", read(after, limit), limit))
+        return await call.slowly(lambda: audit_page(read(after, limit), limit))
 
 
 async def story(call: Call) -> Answer:
@@ -274,15 +275,16 @@ async def change_learning(call: Call) -> Answer:
 
 def _wanted(call: Call, sent: dict[str, Any], present: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
     """The version that the caller wants to change, if he says so, and the changes."""
-    matches = call.if_match(str(present["version"]))
-    # -1 where the header names none that it can have.
-    version = None if matches is None else present["version"] if matches else -1
     changes = _old_spellings(sent)
+    now = present["version"]
+    version = (
+        now if call.if_match(str(now), f"the learning document has version {now}", "/ifVersion") else None
+    )
     if "version" in changes:
-        # Sent back as it was read: then it says which document was meant.
-        version = _same_version(changes.pop("version"), version)
+        # Sent back as it was read: then it says which document was meant. Another than the header's is stale.
+        version = _whole(changes.pop("version"))
     overridden = changes.pop("overridden", present["overridden"])
-    if overridden != present["overridden"] and version in (None, present["version"]):
+    if overridden != present["overridden"] and version in (None, now):
         raise InvalidField(
             "overridden is told, not set",
             pointer="/overridden",
@@ -291,14 +293,12 @@ def _wanted(call: Call, sent: dict[str, Any], present: dict[str, Any]) -> tuple[
     return version, _differing(changes, present) if call.request.method == "PUT" else changes
 
 
-def _same_version(sent: Any, matched: int | None) -> int:
-    if not isinstance(sent, int) or isinstance(sent, bool):
+def _whole(version: object) -> int:
+    if not isinstance(version, int) or isinstance(version, bool):
         raise InvalidField(
-            "version is not a whole number", pointer="/version", value=shown(sent), remedy="leave it out"
+            "version is not a whole number", pointer="/version", value=shown(version), remedy="leave it out"
         )
-    if matched is not None and matched != sent:
-        return -1
-    return sent
+    return version
 
 
 #: How clients of the nearest system spell the rails.

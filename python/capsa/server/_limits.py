@@ -36,7 +36,7 @@ IDLE_S: Final = 75.0
 CONNECTIONS: Final = 4096
 #: Connections that wait to be accepted.
 BACKLOG: Final = 4096
-#: Calls that take their time (install, reports, pages, batches): at once, and waiting.
+#: Calls that take their time (installs, policies, reports, pages, batches): at once, and waiting.
 SLOW_AT_ONCE: Final = 4
 SLOW_WAITING: Final = 64
 #: Seconds that requests in flight have to end once the server was told to stop.

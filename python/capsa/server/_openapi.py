@@ -288,6 +288,8 @@ def _spelled(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     texts = {to_camel(match[1]): _one_line(match[2]) for match in _ATTRIBUTE.finditer(attributes)}
     # Keys in camel case are so by their type; a spec is YAML, where they are snake case.
     spell = str if name.startswith("Spec") else _camel
+    if name in _NEVER_NULL:
+        told["properties"] = {key: _not_null(value) for key, value in told["properties"].items()}
     if "properties" in told:
         told["properties"] = {
             spell(key): _property(value)
@@ -298,6 +300,23 @@ def _spelled(name: str, schema: dict[str, Any]) -> dict[str, Any]:
         told["required"] = [spell(key) for key in told["required"]]
     else:
         told.pop("required", None)
+    return told
+
+
+#: What is null of these in Python is left out of JSON, and refused where it is sent.
+_NEVER_NULL: Final = frozenset({"Policy", "Grants", "Limits"})
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    told = dict(schema)
+    kinds = [kind for kind in told.pop("anyOf", ()) if kind != {"type": "null"}]
+    if kinds:
+        told = {**told, **kinds[0]}
+    match told.get("default", 0):
+        case None:
+            del told["default"]
+        case dict() as default:
+            told["default"] = {key: value for key, value in default.items() if value is not None}
     return told
 
 

@@ -174,7 +174,8 @@ class Described(Struct, rename="camel"):
     """What is installed.
 
     Attributes:
-        definition: What the component says of itself, with every default filled in.
+        definition: What the component says of itself: of a decision capsule with every default filled in, of a tool as it
+            declares it.
         effect: What a tool does to the world.
         imports: The interfaces that a tool's component imports.
     """

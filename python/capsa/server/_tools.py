@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
-from capsa.errors import InvalidField, InvalidPolicy, shown
-from capsa.policies import Method
+from capsa.errors import InvalidField, InvalidPolicy
+from capsa.policies import load_policy
 from capsa.server._call import Answer, Call
 from capsa.wire import (
     Compensate,
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Answers of tools that may be larger are written down off the event loop.
 _LARGE: Final = 4 * 1024 * 1024
-_METHODS: Final[tuple[str, ...]] = get_args(Method)
 
 
 async def invoke(call: Call) -> Answer:
@@ -57,7 +56,10 @@ async def _invoked(call: Call, invoked: Invoked) -> Answer:
 async def policy(call: Call) -> Answer:
     """What a tool is allowed."""
     call.query()
-    return _document(await call.capsule().policy())
+    capsule = call.capsule()
+    # One that grants much takes a while to write down.
+    async with call.service.slow():
+        return await call.slowly(lambda: _document(capsule.sync.policy))
 
 
 def _document(found: PolicyInForce) -> Answer:
@@ -67,16 +69,17 @@ def _document(found: PolicyInForce) -> Answer:
 async def put_policy(call: Call) -> Answer:
     """Sets what a tool is allowed: a policy in JSON, CBOR or TOML."""
     call.query()
-    capsule = call.capsule()
+    name, capsule = call.named["capsule"], call.capsule().sync
     source = await _policy_of(call)
+
+    def work() -> Answer:
+        new = load_policy(source)
+        present = capsule.policy.digest
+        matches = call.if_match(present, f"the policy of {name} is {present} by now")
+        return _document(capsule.set_policy(new, if_digest=present if matches else None))
+
     async with call.service.slow():
-        if_digest = None
-        if call.request.headers.get("If-Match") is not None:
-            present = (await capsule.policy()).digest
-            matches = call.if_match(present)
-            sent = call.request.headers["If-Match"].strip(' \t"')
-            if_digest = None if matches is None else present if matches else sent
-        return _document(await capsule.set_policy(source, if_digest=if_digest))
+        return await call.slowly(work)
 
 
 async def _policy_of(call: Call) -> Mapping[str, Any] | bytes:
@@ -99,14 +102,10 @@ async def explain(call: Call) -> Answer:
         raise InvalidField(
             "target is missing", pointer="/target", remedy="send ?target= with a URL or the path of a file"
         )
-    if method not in _METHODS:
-        raise InvalidField(
-            f"{shown(method)!r} is no method that can be granted",
-            pointer="/method",
-            value=shown(method),
-            remedy=f"use one of {', '.join(_METHODS)}",
-        )
-    return Answer((await call.capsule().explain(target, method)).to_json())
+    capsule = call.capsule()
+    # Each rule is held against the target by itself.
+    async with call.service.slow():
+        return await call.slowly(lambda: capsule.sync.explain(target, method).to_json())
 
 
 async def invocations(call: Call) -> Answer:

@@ -19,10 +19,13 @@ from capsa.errors import (
     CapsuleBadOutput,
     CapsuleDeadline,
     CapsuleFailure,
+    CapsuleLimit,
     HostFault,
     InvalidField,
     Overloaded,
+    UnknownCapsule,
 )
+from capsa.journal import MAX_PAYLOAD_BYTES
 from capsa.policies import Effective
 from capsa.tools import _record
 from capsa.tools._answers import Denial, Invoked, LogLine, Replayed, Used
@@ -61,6 +64,9 @@ class Books(Protocol):
 
     def log(self, lines: list[tuple[str, str]]) -> None:
         """Writes what the tool logged: level and message of each line."""
+
+    def is_there(self) -> bool:
+        """Whether the tool has not been taken away: what is read next may be another's of its name."""
 
     def durable(self) -> None:
         """Returns once everything recorded so far is on disk."""
@@ -110,7 +116,8 @@ class Calls:
         self._bound: _Bound | None = None
         self._files: Files | None = None
         self._running = RunningCalls()
-        self._slow = False
+        #: The component that was slow: another version begins anew.
+        self._slow: ToolComponent | None = None
 
     def forget(self) -> None:
         """Binds the tool anew at its next call: a secret has changed."""
@@ -121,9 +128,11 @@ class Calls:
     @property
     def inline(self) -> bool:
         """Whether a call may be made on a thread that has others to serve: it has no effects, and was never slow."""
-        now = self._state.in_force
+        return self._may_inline(self._state.in_force)
+
+    def _may_inline(self, now: InForce) -> bool:
         return (
-            not self._slow
+            now.component is not self._slow
             and now.definition.effect == "pure"
             and now.policy.engine == "fast"
             and now.policy.limits.output_bytes <= _INLINE_BYTES
@@ -153,7 +162,8 @@ class Calls:
         Raises:
             CapabilityDenied: It imports what its policy does not grant.
             CapsuleRefused: It failed in its own words.
-            CapsuleFailure: It broke a limit, trapped, or answered nonsense.
+            CapsuleFailure: It broke a limit, trapped, answered nonsense, or more than a recording may hold.
+            UnknownCapsule: It was taken away before it could be called.
             Overloaded: It could not be called now.
         """
         sent = json_text(input)
@@ -161,6 +171,9 @@ class Calls:
         now_ms = self._books.now_ms()
         nonce = self._books.nonce(now_ms)
         now = self._state.in_force
+        if inline and not self._may_inline(now):
+            # It has changed since the caller looked.
+            return None
         try:
             bound = self._ready(now, record)
         except CapabilityDenied as denied:
@@ -171,7 +184,7 @@ class Calls:
             self._tenant, sent, done, seed=seed, now_ns=now_ms * 1_000_000, inline=inline, record=record
         )
         if made.too_slow:
-            self._slow = True
+            self._slow = now.component
             return None
         answer, error = _outcome(made)
         if isinstance(error, Overloaded):
@@ -195,7 +208,9 @@ class Calls:
                 "answered": done,
                 "component": now.component.digest,
             }
-        self._write(now, nonce, function, sent, made.output, error, bound.digest, made, kept, inline=inline)
+        error = self._write(
+            now, nonce, function, sent, made.output, error, bound.digest, made, kept, inline=inline
+        )
         if error is not None:
             raise error
         may = bound.effective
@@ -226,27 +241,41 @@ class Calls:
         recording: dict[str, Any] | None,
         *,
         inline: bool = False,
-    ) -> None:
-        """Records a call; what may have done something outside is on disk when this returns, unless it was inline."""
+    ) -> CapsaError | None:
+        """Records a call; what may have done something outside is on disk when this returns, unless it was inline.
+
+        Returns:
+            How it ended: an answer with which its recording is too large to be kept is none.
+        """
         denied = [] if made is None else made.denied
         used = msgspec.to_builtins(Used()) if made is None else made.used
-        payload = _record.encode(
-            nonce,
-            function,
-            now.version,
-            policy_digest,
-            _native.digest(sent.encode()),
-            None if output is None else _native.digest(output.encode()),
-            error,
-            used,
-            denied,
-            0 if made is None else made.denied_unlisted,
-            recording,
-        )
+
+        def encoded() -> bytes:
+            return _record.encode(
+                nonce,
+                function,
+                now.version,
+                policy_digest,
+                _native.digest(sent.encode()),
+                None if output is None else _native.digest(output.encode()),
+                error,
+                used,
+                denied,
+                0 if made is None else made.denied_unlisted,
+                recording,
+            )
+
+        payload = encoded()
+        if recording is not None and len(payload) > MAX_PAYLOAD_BYTES:
+            if error is None:
+                error, output = _too_large(len(payload)), None
+            recording = None
+            payload = encoded()
         breached = bool(denied) or isinstance(error, CapsuleFailure | CapabilityDenied)
         self._books.record("breached" if breached else "invoked", nonce, payload)
         if not inline and (now.definition.effect in _EFFECTFUL or breached or recording is not None):
             self._books.durable()
+        return error
 
     def _ready(self, now: InForce, record: bool) -> _Bound:
         """The tool, bound to what it may do now."""
@@ -270,13 +299,16 @@ class Calls:
         return self._state.in_force.effective()
 
     def _bind(self, now: InForce) -> _Bound:
+        self._check_there()
         may = now.effective()
-        text = json.dumps(may.to_json(), sort_keys=True)
+        text = json.dumps(may.to_json(), sort_keys=True, ensure_ascii=False)
         files = None
         if may.files is not None and "files" in now.component.imports:
             files = self._directory()
         secrets = self._books.secrets() if may.secrets else {}
         names = {secret.name for secret in may.secrets}
+        # Again: where it is there now, what was opened and read in between was its own.
+        self._check_there()
         tool = now.component.bind(
             text,
             kv=self._state.kv,
@@ -286,6 +318,10 @@ class Calls:
             running=self._running,
         )
         return _Bound(now, tool, may, text, may.digest)
+
+    def _check_there(self) -> None:
+        if not self._books.is_there():
+            raise UnknownCapsule(f"{self._name} was taken away", value=self._name, remedy="install it again")
 
     def _directory(self) -> Files | None:
         """The tool's own directory: counted once, for its quota."""
@@ -309,6 +345,7 @@ class Calls:
 
         Raises:
             InvalidField: Its time was over: nobody can tell where.
+            Overloaded: It could not be called now.
         """
         if recording["error"] is not None and recording["error"][0] == CapsuleDeadline.code:
             raise InvalidField(
@@ -327,6 +364,9 @@ class Calls:
             replay=recording["calls"],
         )
         answer, error = _outcome(made)
+        if isinstance(error, Overloaded):
+            # It never began: that says nothing of it.
+            raise error
         now = {
             "output": made.output,
             "error": None if error is None else [error.code, error.detail],
@@ -355,6 +395,13 @@ def _outcome(made: Invocation) -> tuple[Any, CapsaError | None]:
         return read_output(made.output), None
     except CapsuleBadOutput as error:
         return None, error
+
+
+def _too_large(size: int) -> CapsuleLimit:
+    return CapsuleLimit(
+        f"what there is to keep of this call has {size} bytes, {MAX_PAYLOAD_BYTES} can be kept",
+        remedy="invoke without record, or let it answer less",
+    )
 
 
 def _readable(output: str | None) -> Any:

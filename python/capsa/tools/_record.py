@@ -9,7 +9,7 @@ import cbor2
 import msgspec
 
 from capsa.errors import CapsaError, UnknownInvocation, shown
-from capsa.journal import Event
+from capsa.journal import Event, timestamp
 from capsa.tools._answers import Denial, Used
 
 _ID: Final = re.compile("inv_([0-9a-f]{32})")
@@ -20,7 +20,7 @@ class InvocationRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         sequence: The position in the journal, and the cursor of the next page.
-        time_ms: When it ended, milliseconds since 1970.
+        time: When it ended, RFC 3339.
         principal: Who made it.
         id: Names it.
         function: ``invoke`` or ``compensate``; ``frame`` or ``reward`` of a decision capsule that broke a limit.
@@ -37,7 +37,7 @@ class InvocationRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     sequence: int
-    time_ms: int
+    time: str
     principal: str
     id: str
     function: str
@@ -118,7 +118,7 @@ def invocation_record(event: Event) -> InvocationRecord:
     error = said.get("error")
     return InvocationRecord(
         sequence=event.sequence,
-        time_ms=event.time_ms,
+        time=timestamp(event.time_ms),
         principal=event.principal,
         id=invocation_id(said["id"]),
         function=said["function"],

@@ -1,6 +1,8 @@
 """The values of secrets: kept beside the journal, and never in it.
 
-One file for a tenant, readable by its owner alone; in memory where the store is.
+One file for a tenant, readable by its owner alone; in memory where the store is. A change is written beside the file
+first, then recorded by whoever makes it, then put in force: what ends the process in between leaves a record of a change
+that did not come about, never a change without a record.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ import json
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from capsa.errors import HostFault, InvalidField, shown
+from capsa.journal import sync_folder
 
 #: Most secrets of a tenant.
 MAX_SECRETS: Final = 256
@@ -23,7 +28,9 @@ _VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
 class Vault:
-    """The secrets of a store. Safe to use from many threads.
+    """The secrets of a store.
+
+    Read from many threads. A tenant's are changed by one at a time: whoever changes them sees to that.
 
     Args:
         folder: Where the files are; ``None`` = in memory.
@@ -43,8 +50,9 @@ class Vault:
         with self._lock:
             return dict(self._of(tenant))
 
-    def set(self, tenant: str, name: object, value: object) -> None:
-        """Sets a secret.
+    @contextmanager
+    def setting(self, tenant: str, name: object, value: object) -> Iterator[bool]:
+        """Sets a secret once the block in it has ended well. Gives whether there was one of this name.
 
         Raises:
             InvalidField: The name or the value cannot be one; the value is not repeated.
@@ -63,32 +71,39 @@ class Vault:
                 pointer="/value",
                 remedy=f"send 1 to {MAX_VALUE_BYTES} visible ASCII characters, blanks only inside",
             )
-        with self._lock:
-            changed = self._of(tenant) | {name: value}
-            if len(changed) > MAX_SECRETS:
-                raise InvalidField(
-                    f"a tenant has at most {MAX_SECRETS} secrets", pointer="/name", remedy="remove one first"
-                )
-            self._write(tenant, changed)
+        before = self.values(tenant)
+        changed = before | {name: value}
+        if len(changed) > MAX_SECRETS:
+            raise InvalidField(
+                f"a tenant has at most {MAX_SECRETS} secrets", pointer="/name", remedy="remove one first"
+            )
+        with self._changing(tenant, changed):
+            yield name in before
 
-    def remove(self, tenant: str, name: str) -> bool:
-        """Removes a secret; whether there was one of this name.
+    @contextmanager
+    def removing(self, tenant: str, name: str) -> Iterator[bool]:
+        """Removes a secret once the block in it has ended well. Gives whether there is one of this name.
 
         Raises:
-            HostFault: The file cannot be written.
+            HostFault: The file cannot be read or written.
         """
-        with self._lock:
-            kept = dict(self._of(tenant))
-            if kept.pop(name, None) is None:
-                return False
-            self._write(tenant, kept)
-            return True
+        kept = self.values(tenant)
+        if kept.pop(name, None) is None:
+            yield False
+            return
+        with self._changing(tenant, kept):
+            yield True
 
     def forget(self, tenant: str) -> None:
-        """Removes all secrets of a tenant."""
+        """Removes all secrets of a tenant, whatever stands in its file.
+
+        Raises:
+            HostFault: The file cannot be removed.
+        """
         with self._lock:
-            if self._of(tenant):
-                self._write(tenant, {})
+            if self._folder is not None:
+                _remove(self._folder / f"{tenant}.json")
+            self._read.pop(tenant, None)
 
     def _of(self, tenant: str) -> dict[str, str]:
         found = self._read.get(tenant)
@@ -98,20 +113,27 @@ class Vault:
             )
         return found
 
-    def _write(self, tenant: str, values: dict[str, str]) -> None:
-        if self._folder is not None:
-            file = self._folder / f"{tenant}.json"
-            try:
-                self._folder.mkdir(mode=0o700, exist_ok=True)
-                if values:
-                    _replace(file, json.dumps(values).encode())
-                else:
-                    file.unlink(missing_ok=True)
-            except OSError as error:
-                raise HostFault(
-                    f"{file} cannot be written: {error.strerror}", remedy="see what its disk says"
-                ) from None
-        self._read[tenant] = values
+    @contextmanager
+    def _changing(self, tenant: str, values: dict[str, str]) -> Iterator[None]:
+        """Writes the values beside the file, and puts them in its place once the block in it has ended well."""
+        file = None if self._folder is None else self._folder / f"{tenant}.json"
+        try:
+            if file is not None and values:
+                _draft(file, json.dumps(values).encode())
+            yield
+        except BaseException:
+            if file is not None:
+                with suppress(OSError):
+                    _beside(file).unlink(missing_ok=True)
+            raise
+        if file is not None:
+            if values:
+                _publish(file)
+            else:
+                _remove(file)
+        # Where the disk failed, what was before is still told: so the change can be made again.
+        with self._lock:
+            self._read[tenant] = values
 
 
 def _load(file: Path) -> dict[str, str]:
@@ -134,17 +156,47 @@ def _load(file: Path) -> dict[str, str]:
     return read
 
 
-def _replace(file: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    writing = file.with_suffix(".writing")
-    writing.unlink(missing_ok=True)
-    with os.fdopen(os.open(writing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    writing.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+def _beside(file: Path) -> Path:
+    """Where a change is written before it counts."""
+    return file.with_suffix(".writing")
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """Raises HostFault for what the disk says."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as error:
+        raise HostFault(
+            f"{file} cannot be written: {error.strerror}", remedy="see what its disk says"
+        ) from None
+
+
+def _draft(file: Path, content: bytes) -> None:
+    """Writes what is to become a file, beside it."""
+    with _told(file):
+        if not file.parent.exists():
+            file.parent.mkdir(mode=0o700)
+            sync_folder(file.parent.parent)
+        draft = _beside(file)
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+
+
+def _publish(file: Path) -> None:
+    """Puts what was written beside a file in its place, for good."""
+    with _told(file):
+        _beside(file).replace(file)
+        sync_folder(file.parent)
+
+
+def _remove(file: Path) -> None:
+    """Removes a file for good, and what a crash has left beside it: neither is read."""
+    with _told(file), suppress(FileNotFoundError):
+        file.unlink(missing_ok=True)
+        _beside(file).unlink(missing_ok=True)
+        # Whether it was there or not: who removed it may have ended before this.
+        sync_folder(file.parent)

@@ -1,7 +1,14 @@
 """What goes over the wire: the shapes of requests and answers as JSON spells them, for server, client and command line."""
 
 from capsa.decisions._history import learning_json, to_json
-from capsa.wire._answers import context_page, feedback_json, installed_json, page, report_json
+from capsa.wire._answers import (
+    audit_page,
+    context_page,
+    feedback_json,
+    installed_json,
+    page,
+    report_json,
+)
 from capsa.wire._body import CBOR, JSON, Malformed, decode, encode
 from capsa.wire._requests import (
     Compensate,
@@ -32,6 +39,7 @@ __all__ = [
     "Invoke",
     "Malformed",
     "NewJob",
+    "audit_page",
     "context_page",
     "decode",
     "decoded",

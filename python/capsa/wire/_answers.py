@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from capsa.decisions import ContextMemory, Feedback, InstallResult, Report
-from capsa.decisions._history import to_json
+from capsa.decisions._history import AuditRecord, to_json
+from capsa.decisions._learning import to_camel
 
 #: The level of the intervals in a report.
 LEVEL = 0.95
@@ -90,6 +91,16 @@ def context_page(rows: Sequence[ContextMemory], limit: int) -> dict[str, Any]:
         )
     ]
     return {"contexts": listed, "next": rows[-1].context_key if len(rows) == limit else None}
+
+
+def audit_page(rows: Sequence[AuditRecord], limit: int) -> dict[str, Any]:
+    """A page of an audit log: `page`, with values of ours that are settings spelled as JSON spells them elsewhere."""
+    told = page("audit", rows, limit)
+    for row in told["audit"]:
+        detail = row["detail"]
+        if "installAllow" in detail:
+            detail["installAllow"] = to_camel(detail["installAllow"])
+    return told
 
 
 def page(name: str, rows: Sequence[Any], limit: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from capsa.decisions._history import to_json
-from capsa.decisions._learning import timestamp, to_camel
+from capsa.decisions._learning import to_camel
 
 if TYPE_CHECKING:
     from capsa.decisions._tools import PolicyInForce
@@ -48,7 +48,7 @@ def invocation_json(record: InvocationRecord) -> dict[str, Any]:
     told: dict[str, Any] = to_json(record)
     return {
         "sequence": told.pop("sequence"),
-        "time": timestamp(told.pop("timeMs")),
+        "time": told.pop("time"),
         "principal": told.pop("principal"),
         "invocationId": told.pop("id"),
         **told,

@@ -116,6 +116,7 @@ _POLICIES: Final = (
     _policy("more than 256 KiB", b" " * (256 * 1024 + 1), 413, "too-large"),
     _policy("a tag that is none", _granted(), 400, "malformed-request", b"If-Match: 7"),
     _policy("somebody was faster", _granted(), 412, "stale-document", b'If-Match: "b2:0"'),
+    _policy("a tag that is no UTF-8", _granted(), 412, "stale-document", b'If-Match: "b2:\xe9"'),
     _policy("nothing to retry", _granted(), *_INVALID, b"Idempotency-Key: k"),
     Attack("policies", "without the key", call("PUT", f"{ECHO}/policy", b"{}", key=None), 401, "unauthorized"),
     Attack("policies", "read without the key", call("GET", f"{ECHO}/policy", key=None), 401, "unauthorized"),
@@ -124,6 +125,7 @@ _POLICIES: Final = (
     Attack("policies", "explained for nothing", _at("GET", "/policy/explain"), *_INVALID),
     Attack("policies", "explained twice", _at("GET", "/policy/explain?target=a&target=b"), *_INVALID),
     Attack("policies", "explained by a tunnel", _at("GET", "/policy/explain?target=a&method=CONNECT"), *_INVALID),
+    Attack("policies", "explained for no path", _at("GET", "/policy/explain?target=a&method=get"), *_INVALID),
     Attack("policies", "explained otherwise", _at("GET", "/policy/explain?url=a"), 400, "unknown-field"),
     Attack("policies", "secrets over HTTP", call("GET", "/tenants/default/secrets"), 404, "unknown-path"),
     Attack("policies", "secrets of a tool", _at("GET", "/secrets"), 404, "unknown-path"),
@@ -173,6 +175,7 @@ def _definition(**said: Any) -> str:
 
 
 _ECHO: Final = guests.tool(guests.ECHO)
+_DECIDES: Final = guests.decision()
 _SETS: Final = guests.script(guests.call("kv.set", "k", "v"))
 
 
@@ -192,6 +195,8 @@ _INSTALLS: Final = (
     _install("another kind", _defined(_ECHO, _definition(kind="decision")), 400, "invalid-capsule"),
     _install("a name that is none", _defined(_ECHO, _definition(name="../echo")), 400, "invalid-capsule"),
     _install("a summary of 2,000 characters", _defined(_ECHO, _definition(summary="x" * 2000)), 400, "invalid-capsule"),
+    _install("half of a surrogate pair in words", _defined(_ECHO, _definition(summary="XXXXXX")).replace(b"XXXXXX", rb"\ud800"), 400, "invalid-capsule"),
+    _install("the definition of a tool on another world", _defined(_DECIDES, _definition()), 400, "invalid-capsule"),
     _install("cut off", tools.echo("echo")[:-30], 400, "invalid-capsule"),
 )  # fmt: skip
 

@@ -294,6 +294,13 @@ _HEADERS: Final = (
     ),
     Attack(
         "headers",
+        "a coding of content that is no UTF-8",
+        call("POST", f"{ROUTER}/decide", b"{}", headers=(b"Content-Encoding: \xe9",)),
+        415,
+        "unsupported-type",
+    ),
+    Attack(
+        "headers",
         "Idempotency-Key of a batch",
         call("POST", f"{ROUTER}/feedback/batch", b'{"events":[]}', headers=(b"Idempotency-Key: a",)),
         *_NO_NAME,

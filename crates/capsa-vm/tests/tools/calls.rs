@@ -178,6 +178,14 @@ fn a_call_that_has_to_be_over_at_once_is_ended_soon_and_can_be_made_again() {
     };
     assert_eq!(inline(&Guest::default()), answer("1"));
     assert_eq!(stopped(inline(&Guest { invoke: LOOP, ..Guest::default() })), CallError::TooSlow);
+    // Nothing looks at the clock within one instruction: what it could work on is bounded.
+    let fills =
+        "(drop (memory.grow (i32.const 800))) (memory.fill (i32.const 65536) (i32.const 1) (i32.const 52428800))
+        (call $ok (local.get $in) (local.get $bytes))";
+    let fills = Guest { invoke: fills, ..Guest::default() };
+    assert_eq!(stopped(inline(&fills)), CallError::TooSlow);
+    let large = Guest { more: "(memory $more 100)", ..Guest::default() };
+    assert_eq!(stopped(inline(&large)), CallError::TooSlow);
 }
 
 #[test]

@@ -25,8 +25,8 @@ from capsa.decisions._history._views import (
     lengths_of,
 )
 from capsa.errors import InvalidField, shown
-from capsa.journal import Event
-from capsa.tools import invocation_record
+from capsa.journal import Event, timestamp
+from capsa.tools import ToolState, invocation_record
 
 if TYPE_CHECKING:
     from capsa.decisions._store import Store
@@ -80,7 +80,7 @@ def export(store: Store, folder: str | Path) -> Export:
             facts = {
                 "tenant": tenant,
                 "job": job,
-                "createdAt": _learning.timestamp(made.created_ms),
+                "createdAt": timestamp(made.created_ms),
                 "description": made.description,
                 "metadata": made.metadata,
                 "capsules": sorted(name for *where, name in fold.places() if where == [tenant, job]),
@@ -94,7 +94,7 @@ def export(store: Store, folder: str | Path) -> Export:
         _export_state(store, _capsule_folder(root, place), capsule, now_ms)
     done = Export(folder=str(root), events=events, sequences=lengths, capsules=len(fold.places()))
     written = {"schema": _native.EVENT_SCHEMA, "capsa": _native.__version__}
-    _write_json(root / "export.json", written | {"asOf": _learning.timestamp(now_ms)} | to_json(done))
+    _write_json(root / "export.json", written | {"asOf": timestamp(now_ms)} | to_json(done))
     return done
 
 
@@ -110,13 +110,21 @@ def _state_of(store: Store, event: Event) -> CapsuleState | None:
     return None if state is None or event.sequence < state.began else state
 
 
+def _tool_of(store: Store, event: Event) -> ToolState | None:
+    """The tool that an event is about, likewise."""
+    job, _, name = event.path.partition("/")
+    tool = store._fold.tools.get((event.stream, job, name))
+    return None if tool is None or event.sequence < tool.began else tool
+
+
 def _export_event(store: Store, root: Path, event: Event, lines: _Lines) -> None:
     job, _, name = event.path.partition("/")
     if not name:
         return
     folder = _capsule_folder(root, (event.stream, job, name))
     state = _state_of(store, event)
-    if event.type in CALLED and not event.erased:
+    there = state is not None or _tool_of(store, event) is not None
+    if there and event.type in CALLED and not event.erased:
         lines.add(folder / "invocations.jsonl", to_json(invocation_record(event)))
     if event.type in AUDITED:
         lines.add(folder / "audit.jsonl", to_json(audit_record(event)))
@@ -129,7 +137,7 @@ def _export_event(store: Store, root: Path, event: Event, lines: _Lines) -> None
         installed = cbor2.loads(event.payload)
         snapshots = folder / "snapshots"
         snapshots.mkdir(parents=True, exist_ok=True)
-        if state is not None or (event.stream, job, name) in store._fold.tools:
+        if there:
             (snapshots / f"{installed['version']}.wasm").write_bytes(store._journal.blob(installed["digest"]))
 
 
@@ -150,7 +158,7 @@ def _export_state(store: Store, folder: Path, state: CapsuleState, now_ms: int) 
                 "weights": row["weights"],
                 "decisions": row["decisions"],
                 "rewards": row["rewards"],
-                "updatedAt": _learning.timestamp(row["updated_at_ms"]),
+                "updatedAt": timestamp(row["updated_at_ms"]),
             }
             contexts.append(context)
         after = page[-1]["context_key"]
@@ -194,7 +202,7 @@ def _raw(store: Store, event: Event) -> dict[str, Any]:
         "stream": event.stream,
         "sequence": event.sequence,
         "schema": event.schema,
-        "time": _learning.timestamp(event.time_ms),
+        "time": timestamp(event.time_ms),
         "type": event.type,
         "principal": event.principal,
         "path": event.path,

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cbor2
 
-from capsa.decisions import _feedback, _learning
+from capsa.decisions import _feedback
 from capsa.decisions._fold import CapsuleState, Place
 from capsa.decisions._history._json import plain
 from capsa.decisions._history._records import AuditRecord, DecisionRecord, FeedbackRecord, Story
 from capsa.decisions._ids import unknown_decision
 from capsa.decisions._ledger import DECIDED, GRACE_MS, event_at
 from capsa.errors import InvalidField, shown
-from capsa.journal import EVENT_TYPES, Event
+from capsa.journal import EVENT_TYPES, Event, timestamp
 
 if TYPE_CHECKING:
     from capsa._native import Capsule as NativeCapsule
@@ -184,7 +184,7 @@ def decision_record(native: NativeCapsule, event: Event) -> DecisionRecord:
         }
     return DecisionRecord(
         sequence=event.sequence,
-        time=_learning.timestamp(event.time_ms),
+        time=timestamp(event.time_ms),
         principal=event.principal,
         decision_id=decision.id or "",
         capsule_version=recorded["capsule_version"],
@@ -208,7 +208,7 @@ def decision_record(native: NativeCapsule, event: Event) -> DecisionRecord:
 
 def _deadline(time_ms: int) -> str:
     try:
-        return _learning.timestamp(time_ms)
+        return timestamp(time_ms)
     except (OverflowError, ValueError):
         # A horizon of centuries goes past what a calendar holds.
         return "9999-12-31T23:59:59.999Z"
@@ -223,7 +223,7 @@ def feedback_record(store: Store, state: CapsuleState, event: Event) -> Feedback
     delay_ms = recorded["delay_ms"]
     return FeedbackRecord(
         sequence=event.sequence,
-        time=_learning.timestamp(event.time_ms),
+        time=timestamp(event.time_ms),
         principal=event.principal,
         decision_id=_id_of(store, state, event.stream, recorded),
         status=recorded["status"],
@@ -261,7 +261,7 @@ def audit_record(event: Event) -> AuditRecord:
     job, _, capsule = event.path.partition("/")
     return AuditRecord(
         sequence=event.sequence,
-        time=_learning.timestamp(event.time_ms),
+        time=timestamp(event.time_ms),
         type=event.type,
         principal=event.principal,
         job=job or None,
