@@ -32,7 +32,7 @@ demo: .venv/.capsa ## Build Capsa and watch it learn to route real LLM prompts
 test: .venv/.dev .venv/.capsa ## Run all tests
 	cargo test $(CARGO_FLAGS)
 # What makes random tools for the oracle was built by the line above.
-	CAPSA_REQUIRE_SMITH=1 .venv/bin/python -m pytest
+	CAPSA_REQUIRE_SMITH=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
 lint: .venv/.dev .venv/.capsa ## Check format, types, style, imports and sizes
 	cargo fmt --all --check
