@@ -3,7 +3,7 @@
 //! Invariants:
 //! * no path leads out of the directory, whatever it says and whatever links stand in it (`cap-std` resolves it part by
 //!   part, below an open directory);
-//! * a file is written whole or not at all;
+//! * a file is written whole or not at all, as far as the process goes: nothing waits for the disk;
 //! * what is written stays within the quota.
 
 use std::hash::{BuildHasher, RandomState};
