@@ -43,7 +43,7 @@ CHECKS: Final = {
     "ignored_auth",
     "object_level_authorization",
 }
-#: What is fuzzed together: what was answered is remembered and drawn from, which takes longer with every answer.
+#: What is fuzzed together: about as long each, so that every processor has some.
 GROUPS: Final = (
     ("decisions", "capsules"),
     ("tools",),
