@@ -26,7 +26,7 @@ from capsa.policies import Explanation, load_policy
 from capsa.tools import InvocationRecord, Invoked, Replayed
 
 #: What no two calls have in common.
-OWN = {"id", "sequence", "time_ms", "principal", "by", "at", "cpu_ms", "wall_ms"}
+OWN = {"id", "sequence", "time", "principal", "by", "at", "cpu_ms", "wall_ms"}
 
 
 def plain(value: Any) -> Any:
