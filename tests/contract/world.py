@@ -46,11 +46,13 @@ class World:
     plainly: str
     retried: str
 
-    def snapshot(self) -> Any:
-        """Everything that a refused call must leave as it is."""
+    def snapshot(self, refused: int = 0) -> Any:
+        """Everything that a refused call must leave as it is; `refused`: installs of which the journal says so meanwhile."""
         capsules = (self.router, self.plain, self.retries)
+        last = list(self.store.journal.read("default"))[-refused:] if refused else []
+        assert {event.type for event in last} <= {"refused"}
         return (
-            self.store.journal.length("default"),
+            self.store.journal.length("default") - refused,
             self.store.journal.streams(),
             [
                 (capsule.state_hash, capsule.learning, capsule.version, capsule.contexts())

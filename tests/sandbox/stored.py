@@ -16,7 +16,7 @@ from tests.sandbox.guests import call, script
 import capsa
 from capsa import _native
 from capsa.capsules import read_tool_definition
-from capsa.errors import CapabilityDenied, CapsaError, CapsuleFailure, InvalidField
+from capsa.errors import CapabilityDenied, CapsaError, CapsuleFailure, CapsuleRefused, InvalidField
 from capsa.tools import InvocationRecord, Invoked
 
 #: Named so that a store in the folder above `Arena.root` keeps files where the arena has them.
@@ -105,19 +105,19 @@ class Stored:
 
     def recorded(self, ended: Ended) -> None:
         """See `Runner`: a breach stands in the audit, once, as it was told."""
-        store = self._open()
-        known = TENANT in {tenant.name for tenant in store.tenants()}
-        found = [row for row in store.audit(TENANT) if row.type == "breached"] if known else []
+        found = [row for row in self._open().audit(TENANT) if row.type in ("breached", "refused")]
         error = ended.error
-        if ended.denied or isinstance(error, CapsuleFailure | CapabilityDenied):
-            assert [(row.job, row.capsule) for row in found] == [(JOB, "tool")]
-            detail = found[0].detail
-            assert detail.get("error") == (
-                None if error is None else {"code": error.code, "detail": error.detail}
-            )
-            assert [tuple(denial) for denial in detail.get("denied", [])] == list(ended.denied)
-        else:
+        if not ended.denied and (error is None or isinstance(error, CapsuleRefused)):
             assert found == []
+            return
+        (row,) = found
+        told = None if error is None else {"code": error.code, "detail": error.detail[:1000]}
+        assert (row.job, row.detail.get("error")) == (JOB, told)
+        if ended.denied or isinstance(error, CapsuleFailure | CapabilityDenied):
+            assert (row.type, row.capsule) == ("breached", "tool")
+            assert [tuple(denial) for denial in row.detail.get("denied", [])] == list(ended.denied)
+        else:
+            assert (row.type, row.capsule) in [("refused", None), ("refused", "tool")]
 
     def end(self) -> None:
         """See `Runner`."""
@@ -138,10 +138,6 @@ class _Said(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage().partition(": ")[2])
-
-
-def _tenants(store: capsa.Store) -> set[str]:
-    return {tenant.name for tenant in store.tenants()}
 
 
 def _ended(

@@ -90,6 +90,12 @@ def test_a_policy_that_does_not_hold(echo: Tool, body: Any, pointer: str | None)
     if pointer is not None:
         assert refused["errors"][0]["pointer"] == pointer
     assert echo.get("/policy").value == before
+    row = echo.get("/audit?limit=1000").value["audit"][-1]
+    assert (row["type"], row["principal"], row["capsule"]) == ("refused", "key admin", echo.name)
+    assert row["detail"] == {
+        "what": "policy",
+        "error": {"code": "invalid-policy", "detail": refused["detail"]},
+    }
 
 
 @pytest.mark.parametrize("value", ["trusted", "/etc/passwd", ["x"], 5, None], ids=repr)

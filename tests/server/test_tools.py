@@ -397,8 +397,25 @@ def test_a_definition_that_does_not_hold(shared: Served, definition: dict[str, A
     document = {"schema": 1, "kind": "tool", "name": "wrong"} | definition
     component = _native.embed_tool_definition(asks.bytes, json.dumps(document))
     tool = Tool(shared, "wrong")
-    problem(tool.post("/install", component), 400, kind)
+    problem(tool.post("/install?dryRun=true", component), 400, kind)
+    before = len(refusals(shared))
+    told = problem(tool.post("/install", component), 400, kind)
     problem(tool.get(), 404, "unknown-capsule")
+    rows = refusals(shared)
+    assert (len(rows), rows[-1]["principal"], rows[-1]["job"]) == (before + 1, "key admin", "default")
+    assert rows[-1]["detail"] == {"what": "install", "error": {"code": kind, "detail": told["detail"]}}
+
+
+def refusals(served: Served) -> list[dict[str, Any]]:
+    rows = served.get("/audit?tenant=default&limit=1000").value["audit"]
+    return [row for row in rows if row["type"] == "refused"]
+
+
+def test_an_install_under_another_name(shared: Served) -> None:
+    told = problem(Tool(shared, "other").post("/install", tools.echo("one")), 400, "invalid-field")
+    assert (told["errors"][0]["pointer"], "'one'" in told["detail"]) == ("/name", True)
+    row = refusals(shared)[-1]
+    assert (row["capsule"], row["detail"]["error"]["code"]) == ("one", "invalid-field")
 
 
 def test_a_deleted_tool_is_gone(shared: Served) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from capsa import _native
 from capsa.capsules._signing import Signature, read_signature
 from capsa.capsules._tool import ToolDefinition, read_tool_definition
-from capsa.errors import InvalidCapsule
+from capsa.errors import InvalidCapsule, InvalidField, shown
 from capsa.policies import check_effect
 
 _WASM_MAGIC: Final = b"\0asm"
@@ -47,6 +47,20 @@ class CapsuleSource(msgspec.Struct, frozen=True, dict=True):
     def kind(self) -> str:
         """``decision`` or ``tool``."""
         return "decision" if self.tool is None else "tool"
+
+    def check_name(self, name: str | None) -> None:
+        """Returns if it has the name that it has to have; ``None``: any.
+
+        Raises:
+            InvalidField: It has another one.
+        """
+        if name is not None and name != self.name:
+            raise InvalidField(
+                f"this is the capsule {shown(self.name)!r}, and is to be installed as {shown(name)!r}",
+                pointer="/name",
+                value=shown(self.name),
+                remedy="install it under its own name, or change that",
+            )
 
     @cached_property
     def signature(self) -> Signature | None:

@@ -56,15 +56,15 @@ def _install(chosen: argparse.Namespace) -> Answer:
         opened = capsa.open(chosen.store, retention=None, upkeep=False)
     with opened as store:
         job = store.tenant(chosen.tenant).job(chosen.job)
-        plan = job.plan(chosen.spec)
-        capsule = job.install(chosen.spec)
+        result = job.installed(chosen.spec)
+        capsule = job.capsule(result.capsule)
         in_force = capsule.set_policy(policy) if policy is not None else None
         if in_force is None and read.tool is not None:
             in_force = capsule.policy
-        what = "is unchanged" if plan.unchanged else "is installed"
-        line = f"{capsule.name} v{plan.version} {what} ({short_hash(plan.digest)}…)"
-    told = installed_json(chosen.tenant, chosen.job, plan, dry_run=False)
-    lines = [line, *(f"  {change}" for change in plan.changes)]
+        what = "is unchanged" if result.unchanged else "is installed"
+        line = f"{capsule.name} v{result.version} {what} ({short_hash(result.digest)}…)"
+    told = installed_json(chosen.tenant, chosen.job, result, dry_run=False)
+    lines = [line, *(f"  {change}" for change in result.changes)]
     if in_force is not None:
         told["policy"] = policy_json(in_force)
         lines += [f"policy: {in_force.policy['name']}", *in_force_lines(in_force)]

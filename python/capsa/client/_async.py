@@ -190,8 +190,12 @@ class AsyncRemoteJob:
         self, source: str | Path | bytes, *, timeout: float | None = None
     ) -> AsyncRemoteCapsule:
         """See `capsa.Job.install`. The source is read here; `timeout`: seconds for the rest, a minute if left out."""
-        result = await self._install(source, timeout, dry_run=False)
+        result = await self.installed(source, timeout=timeout)
         return AsyncRemoteCapsule(self._line, (self.tenant, self.name, result.capsule), CapsuleSettings())
+
+    async def installed(self, source: str | Path | bytes, *, timeout: float | None = None) -> InstallResult:
+        """As `install`; gives what it did."""
+        return await self._install(source, timeout, dry_run=False)
 
     async def plan(self, source: str | Path | bytes, *, timeout: float | None = None) -> InstallResult:
         """What `install` would do, without doing it."""

@@ -197,9 +197,12 @@ class RemoteJob:
 
     def install(self, source: str | Path | bytes, *, timeout: float | None = None) -> RemoteCapsule:
         """See `capsa.Job.install`. The source is read here; `timeout`: seconds for the rest, a minute if left out."""
+        return self._capsule(self.installed(source, timeout=timeout).capsule, CapsuleSettings())
+
+    def installed(self, source: str | Path | bytes, *, timeout: float | None = None) -> InstallResult:
+        """As `install`; gives what it did."""
         # Reading it takes what it takes.
-        installed = self._run(lambda job: job.install(source, timeout=timeout), None)
-        return self._capsule(installed.name, CapsuleSettings())
+        return self._run(lambda job: job.installed(source, timeout=timeout), None)
 
     def plan(self, source: str | Path | bytes, *, timeout: float | None = None) -> InstallResult:
         """What `install` would do, without doing it."""

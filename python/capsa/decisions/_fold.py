@@ -22,7 +22,7 @@ from capsa.tools import ToolState
 
 Place = tuple[str, str, str]
 
-#: Most that the tools of one tenant keep together: so their part of a snapshot always fits, and takes about a second.
+#: Most that the tools of one tenant keep together: so their part of a snapshot always fits.
 MAX_KEPT_BYTES: Final = 64 * 1024 * 1024
 #: What a key counts beside its bytes and its value's: many short ones cost time as well.
 KEPT_KEY_BYTES: Final = 256
@@ -183,7 +183,7 @@ class Fold:
         Raises:
             JournalMismatch: The event does not fit what was folded before.
         """
-        if event.type in ("snapshot_sealed", "secret_changed"):
+        if event.type in ("snapshot_sealed", "secret_changed", "refused"):
             return
         if event.type == "purged":
             self.forget(event.stream)

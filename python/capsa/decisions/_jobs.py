@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cbor2
 import msgspec
 
+from capsa.capsules import read_source
 from capsa.decisions import _erasure, _letting_in, _tools
 from capsa.decisions._capsule import Capsule
 from capsa.errors import (
@@ -231,19 +232,29 @@ class Job:
             InstallRefused: The tenant does not let it in; see `Tenant.change_settings`.
             OSError: The file cannot be read.
         """
-        capsule, _ = self._store._install(self.tenant, self.name, source)
-        return capsule
+        result = self.installed(source)
+        return Capsule(self._store, (self.tenant, self.name, result.capsule))
 
-    def installed(self, source: str | Path | bytes) -> InstallResult:
-        """As `install`; gives what it did."""
-        _, result = self._store._install(self.tenant, self.name, source)
-        return result
+    def installed(self, source: str | Path | bytes, *, name: str | None = None) -> InstallResult:
+        """As `install`; gives what it did.
 
-    def plan(self, source: str | Path | bytes) -> InstallResult:
-        """What `install` would do, without doing it."""
+        Args:
+            source: The capsule.
+            name: What it has to be called.
+
+        Raises:
+            InvalidField: It has another name.
+        """
+        return self._store._install(self.tenant, self.name, source, name)
+
+    def plan(self, source: str | Path | bytes, *, name: str | None = None) -> InstallResult:
+        """What `installed` would do, without doing it; what is refused then is not recorded."""
         self._store._check_usable()
-        read, _ = self._store._read(self.tenant, self.name, source)
-        return self._store._plan((self.tenant, self.name, read.name), read)
+        read = read_source(source)
+        read.check_name(name)
+        place = (self.tenant, self.name, read.name)
+        self._store._compiled(place, read)
+        return self._store._plan(place, read)
 
     def info(self) -> JobInfo:
         """What there is to know about the job.

@@ -31,6 +31,7 @@ from capsa.decisions._fold import CapsuleState, Fold, Place
 from capsa.decisions._ids import IdKeys, Nonces
 from capsa.decisions._jobs import Job, Tenant
 from capsa.decisions._ledger import Ledger
+from capsa.decisions._refusals import refusals
 from capsa.decisions._retries import Retries
 from capsa.errors import (
     CapsaError,
@@ -290,16 +291,13 @@ class Store:
         """The error for what is not there."""
         return _jobs.missing(self._fold, place)
 
-    def _read(
-        self, tenant: str, job: str, source: str | Path | bytes
-    ) -> tuple[CapsuleSource, _native.Component | _native.tools.ToolComponent]:
-        """Reads and compiles a capsule that is let in. That may take seconds: never under the lock that decisions need."""
-        read = read_source(source)
+    def _compiled(self, place: Place, read: CapsuleSource) -> _native.Component | _native.tools.ToolComponent:
+        """Compiles a capsule that is let in. That may take seconds: never under the lock that decisions need."""
         if read.tool is not None:
             # What is recorded has to be read again at every start.
             check_definition(read.definition, read.tool)
-        _letting_in.check(self._fold, (tenant, job, read.name), read)
-        return read, self._components.compiled(read)
+        _letting_in.check(self._fold, place, read)
+        return self._components.compiled(read)
 
     def _plan(self, place: tuple[str, str, str], source: CapsuleSource) -> InstallResult:
         if source.tool is not None:
@@ -323,10 +321,21 @@ class Store:
         plan = state.native.plan(source.digest, source.definition)
         return InstallResult(capsule=source.name, digest=source.digest, **plan)
 
-    def _install(self, tenant: str, job: str, source: str | Path | bytes) -> tuple[Capsule, InstallResult]:
+    def _install(
+        self, tenant: str, job: str, source: str | Path | bytes, name: str | None = None
+    ) -> InstallResult:
         self._check_usable()
-        read, component = self._read(tenant, job, source)
-        place = (tenant, job, read.name)
+        with refusals(self, (tenant, job, ""), "install") as refused:
+            read = read_source(source)
+            place = (tenant, job, read.name)
+            refused.place, refused.digest = place, read.digest
+            read.check_name(name)
+            result = self._let_in(place, read)
+        self._durable()
+        return result
+
+    def _let_in(self, place: Place, read: CapsuleSource) -> InstallResult:
+        component = self._compiled(place, read)
         if not self._plan(place, read).unchanged:
             # Before the event that names it; should the install be refused below, it is there for nothing. Again
             # below, should it have been dropped meanwhile.
@@ -339,7 +348,7 @@ class Store:
                 self._journal.put_blob(read.digest, read.component, wait=False)
                 self._components.hold(read.digest, component)
                 now_ms = self._now_ms()
-                _jobs.create(self, tenant, job, now_ms, {})
+                _jobs.create(self, place[0], place[1], now_ms, {})
                 if read.tool is not None and place not in self._fold.tools:
                     # Of an earlier one of the name, whose removal was ended in between.
                     _tools.remove_files(self, place)
@@ -347,8 +356,7 @@ class Store:
                     read.name, plan.version, read.digest, len(read.component), read.definition
                 )
                 self._record(place, "installed", now_ms, payload)
-        self._durable()
-        return Capsule(self, place), plan
+        return plan
 
     def audit(self, tenant: str = DEFAULT, after: int = 0, limit: int = 100) -> list[_history.AuditRecord]:
         """What people and gates changed in a tenant, in the order of the journal.

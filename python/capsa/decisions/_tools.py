@@ -20,6 +20,7 @@ from capsa.decisions._guest_log import write_log
 from capsa.decisions._history._views import CALLED, check_page
 from capsa.decisions._learning import to_camel
 from capsa.decisions._ledger import event_at
+from capsa.decisions._refusals import refusals
 from capsa.errors import (
     CapsuleFailure,
     HostFault,
@@ -282,12 +283,14 @@ def set_policy(store: Store, place: Place, source: Any, if_digest: str | None) -
     """Sets what a tool is allowed, for every call from now on.
 
     Raises:
-        InvalidPolicy: It does not hold; nothing has changed.
+        InvalidPolicy: It does not hold; nothing has changed, and the journal says who tried.
         StaleDocument: It is not `if_digest` any more.
     """
-    new = _checked(source) if isinstance(source, Policy) else load_policy(source)
-    # What is recorded has to be read again at every start.
-    text = recorded_policy(new)
+    state_of(store, place)
+    with refusals(store, place, "policy"):
+        new = _checked(source) if isinstance(source, Policy) else load_policy(source)
+        # What is recorded has to be read again at every start.
+        text = recorded_policy(new)
     with store._lock:
         now = state_of(store, place).in_force
         if if_digest is not None and if_digest != now.policy.digest:

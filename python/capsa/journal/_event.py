@@ -33,6 +33,8 @@ EVENT_TYPES: Final = frozenset(
         "secret_changed",
         # Of a tenant: what may be installed.
         "settings_changed",
+        # A capsule or a policy that did not hold, or was not let in.
+        "refused",
     }
 )
 #: Before an event of these types a stream may be cut: what follows does not need what stood before.

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from capsa.capsules import read_source
 from capsa.decisions._batch import MAX_DECISIONS, MAX_FEEDBACKS
 from capsa.errors import CapsaError, InvalidField, StaleDocument, UnknownField, shown
 from capsa.server import _problems
@@ -30,7 +29,7 @@ from capsa.wire import (
 )
 
 if TYPE_CHECKING:
-    from capsa.decisions import AsyncCapsule, InstallResult, Job
+    from capsa.decisions import AsyncCapsule
 
 _PAGE = 100
 
@@ -43,20 +42,8 @@ async def install(call: Call) -> Answer:
     named = call.named
     job = call.store.sync.tenant(named["tenant"]).job(named["job"])
     async with call.service.slow():
-        result = await asyncio.to_thread(_install, job, named["capsule"], data, dry_run)
+        result = await asyncio.to_thread(job.plan if dry_run else job.installed, data, name=named["capsule"])
     return Answer(installed_json(named["tenant"], named["job"], result, dry_run=dry_run))
-
-
-def _install(job: Job, name: str, data: bytes, dry_run: bool) -> InstallResult:
-    source = read_source(data)
-    if source.name != name:
-        raise InvalidField(
-            f"the body is the capsule {shown(source.name)!r}, the path says {shown(name)!r}",
-            pointer="/name",
-            value=shown(source.name),
-            remedy=f"install it under …/capsules/{shown(source.name)}/install, or change its name",
-        )
-    return job.plan(data) if dry_run else job.installed(data)
 
 
 async def describe(call: Call) -> Answer:
