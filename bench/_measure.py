@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+#: Most rounds that are stored one by one.
+MOST_ROUNDS = 100
 
 
 def alternate(
@@ -110,7 +112,17 @@ def report(
         ratios.append({"ours": ours, "baseline": baseline, "ratio": found, "bar": bar, "holds": found <= bar})
     return {
         "question": question,
-        "microseconds": {name: {"median": statistics.median(f), "rounds": f} for name, f in taken.items()},
+        "microseconds": {name: _stored(figures) for name, figures in taken.items()},
         "ratios": ratios,
         **around,
     }
+
+
+def _stored(figures: list[float]) -> dict[str, Any]:
+    """What a result keeps of the figures: of many rounds how they are spread."""
+    median = statistics.median(figures)
+    if len(figures) <= MOST_ROUNDS:
+        return {"median": median, "rounds": figures}
+    lower, _, upper = statistics.quantiles(figures)
+    spread = {"min": min(figures), "p25": lower, "p75": upper, "max": max(figures)}
+    return {"median": median, "count": len(figures), **spread}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.server.serving import INPUT, KEY, OUTCOME, SPEC, Served
+from tests.tools.making import says
 
 import capsa
 from capsa.capsules import read_source
@@ -233,9 +234,10 @@ def test_settings(pair: Pair) -> None:
     )
     pair.same("update_learning", rails={"max_delta": None}, maxContexts=50, baseline=1)
     assert plain(pair.remote.learning) == plain(pair.inside.learning)
-    told = [(row.type, row.capsule, row.job) for row in pair.remote.audit()]
-    assert told == [(row.type, row.capsule, row.job) for row in pair.inside.audit()]
-    assert ("learning_changed", "router", pair.remote._place[1]) in told
+    told = [(row.type, row.capsule, row.job, row.detail) for row in pair.remote.audit()]
+    assert told == [(row.type, row.capsule, row.job, row.detail) for row in pair.inside.audit()]
+    assert told[1][:3] == ("learning_changed", "router", pair.remote._place[1])
+    assert told[1][3]["changed"] == ["algorithm", "rails.max_delta"]
 
 
 def test_batches(pair: Pair) -> None:
@@ -318,6 +320,29 @@ def test_what_is_sent_is_the_source_itself(tmp_path: Path) -> None:
             row["detail"] for row in served.get("/audit").value["audit"] if row["type"] == "settingsChanged"
         ]
         assert [detail["installAllow"] for detail in told] == ["specOnly"]
+        settings, refused = (row for row in client.audit() if row.type in ("settings_changed", "refused"))
+        assert (settings.detail["install_allow"], settings.detail["trusted_keys"]) == ("spec_only", [])
+        assert refused.detail["error"]["code"] == "install-refused"
+
+
+def test_a_breach_is_told_alike(shared: Served) -> None:
+    """Names of ours in the details are those of the language."""
+    component = says("breaks", "no JSON")
+    with capsa.open() as store, Client(shared.url, KEY) as client:
+        rows = []
+        for opened in (store, client):
+            tool = opened.tenant("breaches").job("default").install(component)
+            with pytest.raises(capsa.CapsuleBadOutput):
+                tool.invoke(1)
+            rows.append(tool.audit()[-1].detail)
+        inside, remote = rows
+        assert set(remote) == set(inside)
+        assert set(remote["used"]) == set(inside["used"])
+        assert remote["error"] == inside["error"]
+        (told,) = (
+            row for row in shared.get("/audit?tenant=breaches").value["audit"] if row["type"] == "breached"
+        )
+        assert "cpuMs" in told["detail"]["used"]
 
 
 #: What only one side takes: how long to wait, and on which thread of the server it runs.

@@ -173,7 +173,8 @@ def test_an_install_does_not_change_what_was_learned_means(
         with pytest.raises(capsa.InstallConflict) as caught:
             refused(changed)
         assert caught.value.pointer == pointer
-    assert (capsule.state_hash, store.journal.length("default"), capsule.version) == before
+    assert [event.type for event in store.journal.read("default")].count("refused") == 1
+    assert (capsule.state_hash, store.journal.length("default") - 1, capsule.version) == before
 
 
 def test_an_override_outlives_an_install(store: capsa.Store) -> None:

@@ -48,7 +48,7 @@ def test_policies_are_worked_out_in_threads(
         return noted
 
     monkeypatch.setattr("capsa.server._tools.policy_json", noting(policy_json))
-    monkeypatch.setattr("capsa.server._tools.load_policy", noting(load_policy))
+    monkeypatch.setattr("capsa.decisions._tools.load_policy", noting(load_policy))
     monkeypatch.setattr(Effective, "to_json", noting(Effective.to_json))
     told = {"Authorization": f"Bearer {KEY}", "Connection": "close", **headers}
 

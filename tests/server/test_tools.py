@@ -411,13 +411,6 @@ def refusals(served: Served) -> list[dict[str, Any]]:
     return [row for row in rows if row["type"] == "refused"]
 
 
-def test_an_install_under_another_name(shared: Served) -> None:
-    told = problem(Tool(shared, "other").post("/install", tools.echo("one")), 400, "invalid-field")
-    assert (told["errors"][0]["pointer"], "'one'" in told["detail"]) == ("/name", True)
-    row = refusals(shared)[-1]
-    assert (row["capsule"], row["detail"]["error"]["code"]) == ("one", "invalid-field")
-
-
 def test_a_deleted_tool_is_gone(shared: Served) -> None:
     tool = install(shared, tools.remember, OPEN)
     tool.invoke(1)

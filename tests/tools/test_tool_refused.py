@@ -92,6 +92,16 @@ def test_what_the_tenant_does_not_let_in(way: Way) -> None:
     assert (row.capsule, row.detail["error"]["code"]) == ("echo", "install-refused")
 
 
+def test_another_name_than_it_has_to_have(way: Way) -> None:
+    job = way.install(echo()).sync._store.job("default")
+    for call in (job.plan, job.installed):
+        with pytest.raises(capsa.InvalidField) as refused:
+            call(echo(), name="other")
+        assert (refused.value.pointer, refused.value.value) == ("/name", "echo")
+    (row,) = rows(way.store)
+    assert (row.capsule, row.detail["error"]["code"]) == ("echo", "invalid-field")
+
+
 def test_of_no_tenant_there_is_no_row(way: Way) -> None:
     """What was refused makes none; neither does a try that changes nothing leave one."""
     with pytest.raises(InvalidCapsule):

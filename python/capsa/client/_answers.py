@@ -241,7 +241,7 @@ def _setting(name: str, told: Any) -> Any:
     if name == "algorithm":
         return _algorithm(told)
     if name == "overridden":
-        return {".".join(map(to_snake, dotted.split("."))): at for dotted, at in _dict(told).items()}
+        return {_dotted(dotted): at for dotted, at in _dict(told).items()}
     if isinstance(told, dict) and name != "baseline":
         return {to_snake(inner): item for inner, item in told.items()}
     return told
@@ -302,6 +302,9 @@ def _spelled(told: Mapping[str, Any], type_: type[Struct]) -> dict[str, Any]:
             value = to_snake(value)
         elif name == "algorithm":
             value = _algorithm(value)
+        elif name == "detail" and isinstance(value, dict):
+            # Of an event of the audit log; of a fault it is a sentence.
+            value = _detail(value)
         elif name == "suggested" and isinstance(value, dict) and isinstance(value.get("reason"), str):
             value = {**value, "reason": to_snake(value["reason"])}
         values[name] = value
@@ -315,6 +318,22 @@ def _algorithm(told: Any) -> Any:
     if isinstance(told, dict) and isinstance(told.get("name"), str) and "epsilon" in told:
         return {**told, "name": to_snake(told["name"])}
     return {strategy: _algorithm(each) for strategy, each in told.items()} if isinstance(told, dict) else told
+
+
+def _detail(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event of the audit log says: its keys, and the names of settings, as in process."""
+    values = {to_snake(name): value for name, value in told.items()}
+    if isinstance(values.get("changed"), list):
+        values["changed"] = [_dotted(str(dotted)) for dotted in values["changed"]]
+    if isinstance(values.get("used"), dict):
+        values["used"] = {to_snake(name): used for name, used in values["used"].items()}
+    if isinstance(values.get("install_allow"), str):
+        values["install_allow"] = to_snake(values["install_allow"])
+    return values
+
+
+def _dotted(camel: str) -> str:
+    return ".".join(map(to_snake, camel.split(".")))
 
 
 def _converted(values: Any, type_: type[T]) -> T:

@@ -193,13 +193,17 @@ class AsyncRemoteJob:
         result = await self.installed(source, timeout=timeout)
         return AsyncRemoteCapsule(self._line, (self.tenant, self.name, result.capsule), CapsuleSettings())
 
-    async def installed(self, source: str | Path | bytes, *, timeout: float | None = None) -> InstallResult:
-        """As `install`; gives what it did."""
-        return await self._install(source, timeout, dry_run=False)
+    async def installed(
+        self, source: str | Path | bytes, *, name: str | None = None, timeout: float | None = None
+    ) -> InstallResult:
+        """As `install`; gives what it did. `name`: what the capsule has to be called."""
+        return await self._install(source, name, timeout, dry_run=False)
 
-    async def plan(self, source: str | Path | bytes, *, timeout: float | None = None) -> InstallResult:
-        """What `install` would do, without doing it."""
-        return await self._install(source, timeout, dry_run=True)
+    async def plan(
+        self, source: str | Path | bytes, *, name: str | None = None, timeout: float | None = None
+    ) -> InstallResult:
+        """What `installed` would do, without doing it."""
+        return await self._install(source, name, timeout, dry_run=True)
 
     async def delete_capsule(self, name: str) -> Deleted:
         """See `capsa.Job.delete_capsule`."""
@@ -213,11 +217,12 @@ class AsyncRemoteJob:
         return _answers.struct(reply.value(), Deleted)
 
     async def _install(
-        self, source: str | Path | bytes, timeout: float | None, *, dry_run: bool
+        self, source: str | Path | bytes, name: str | None, timeout: float | None, *, dry_run: bool
     ) -> InstallResult:
         within = max(self._line.timeout, SLOW_S) if timeout is None else seconds(timeout)
         # It may compile.
         read: CapsuleSource = await asyncio.to_thread(read_source, source)
+        read.check_name(name)
         path = f"{self._path}/capsules/{segment(read.name)}/install" + ("?dryRun=true" if dry_run else "")
         # YAML as it is: that may be all that the tenant lets in.
         data = read.component if read.spec is None else read.spec

@@ -199,14 +199,18 @@ class RemoteJob:
         """See `capsa.Job.install`. The source is read here; `timeout`: seconds for the rest, a minute if left out."""
         return self._capsule(self.installed(source, timeout=timeout).capsule, CapsuleSettings())
 
-    def installed(self, source: str | Path | bytes, *, timeout: float | None = None) -> InstallResult:
-        """As `install`; gives what it did."""
+    def installed(
+        self, source: str | Path | bytes, *, name: str | None = None, timeout: float | None = None
+    ) -> InstallResult:
+        """As `install`; gives what it did. `name`: what the capsule has to be called."""
         # Reading it takes what it takes.
-        return self._run(lambda job: job.installed(source, timeout=timeout), None)
+        return self._run(lambda job: job.installed(source, name=name, timeout=timeout), None)
 
-    def plan(self, source: str | Path | bytes, *, timeout: float | None = None) -> InstallResult:
-        """What `install` would do, without doing it."""
-        return self._run(lambda job: job.plan(source, timeout=timeout), None)
+    def plan(
+        self, source: str | Path | bytes, *, name: str | None = None, timeout: float | None = None
+    ) -> InstallResult:
+        """What `installed` would do, without doing it."""
+        return self._run(lambda job: job.plan(source, name=name, timeout=timeout), None)
 
     def delete_capsule(self, name: str) -> Deleted:
         """See `capsa.Job.delete_capsule`."""

@@ -50,23 +50,39 @@ class Ground:
             served.install(echo("echo"), place)
         self.invocation = served.post(f"{OTHER_TOOL}/invoke", {"input": 1}).value["invocationId"]
         self._read = len(served.said)
+        self._refused = {"default": 0, "acme": 0}
+        self._sequence = dict(self._refused)
 
     def _decide(self, place: str) -> str:
         told: str = self.served.post(f"{place}/decide", {"input": INPUT}).value["decisionId"]
         return told
 
     def state(self) -> list[Any]:
-        """What no hostile request may change: learned state, length of the journals, and which places there are."""
-        reports = [self.served.get(f"{place}/report").value for place in PLACES]
-        told = [
-            (each["stateHash"], each["sequence"], each["decisions"], each["feedback"]) for each in reports
-        ]
+        """What no hostile request may change: learned state, journals but for refusals, and which places there are."""
+        self.newly_refused()
+        told = [self._learned(place) for place in PLACES]
         tools = [
             self.served.get(f"{place}{path}").value
             for place in (ECHO, OTHER_TOOL)
             for path in ("", "/policy", "/invocations")
         ]
         return [*told, *tools, self.served.get("/tenants").value]
+
+    def _learned(self, place: str) -> tuple[Any, ...]:
+        report = self.served.get(f"{place}/report").value
+        events = report["sequence"] - self._refused[report["tenant"]]
+        return report["stateHash"], events, report["decisions"], report["feedback"]
+
+    def newly_refused(self) -> list[str]:
+        """What the audit logs say was refused since the last look: the kinds of problem."""
+        kinds: list[str] = []
+        for tenant, after in self._sequence.items():
+            rows = self.served.get(f"/audit?tenant={tenant}&after={after}").value["audit"]
+            found = [row["detail"]["error"]["code"] for row in rows if row["type"] == "refused"]
+            self._sequence[tenant] = max((row["sequence"] for row in rows), default=after)
+            self._refused[tenant] += len(found)
+            kinds += found
+        return kinds
 
     def newly_said(self) -> str:
         """What the log says since the last look."""

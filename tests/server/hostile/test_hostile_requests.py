@@ -24,6 +24,11 @@ TABLE = (
 )
 #: Longest text of a problem document: a sentence with a value of 80 characters in it.
 LONGEST = 400
+#: What an install or a policy is refused as; the journal says so.
+REFUSED = {"invalid-spec", "invalid-capsule", "invalid-policy", "install-conflict", "install-refused"}
+#: Also refused so: a capsule that is not the one of the path. And what is no policy at all reaches no store.
+ANOTHER = {("installs", "name of another"), ("tools", "under another name")}
+NO_POLICY = {"the same in CBOR", "the same in CBOR, as a path", "no object"}
 #: The server answers others at once, however it is busy.
 AT_ONCE_S = 1.0
 
@@ -50,7 +55,10 @@ def test_a_hostile_request_ends_in_its_status_and_changes_nothing(attack: Attack
     begun = time.monotonic()
     assert ground.served.get("/health", key=None).value["ok"] is True
     assert time.monotonic() - begun < AT_ONCE_S
+    refused = ground.newly_refused()
     assert ground.state() == before
+    told = attack.kind in REFUSED and attack.name not in NO_POLICY
+    assert refused == ([attack.kind] if told or (attack.category, attack.name) in ANOTHER else [])
     [answer] = answered
     assert answer.status == attack.status, answer.body
     if attack.kind is not None:

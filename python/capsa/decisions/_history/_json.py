@@ -45,6 +45,8 @@ def _detail_json(detail: Mapping[str, Any]) -> dict[str, Any]:
     told = {_learning.to_camel(name): plain(value) for name, value in detail.items()}
     if isinstance(told.get("changed"), list):
         told["changed"] = [dotted_camel(name) for name in told["changed"]]
+    if isinstance(told.get("used"), Mapping):
+        told["used"] = {_learning.to_camel(name): used for name, used in told["used"].items()}
     return told
 
 
