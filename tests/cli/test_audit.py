@@ -1,4 +1,4 @@
-"""`capsa audit verify`: what is wrong with a journal, and what a key that is kept elsewhere proves of it."""
+"""`capsa audit`: what was refused. `capsa audit verify`: what is wrong with a journal, and what a key that is kept elsewhere proves of it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.cli.store_line import Line, decided
+from tests.cli.store_line import SPEC, Line, decided
 
 import capsa
+from capsa.capsules import read_source
 from capsa.cli._audit import proven
 from capsa.journal import Checkpoint, Fault
 
@@ -39,6 +40,22 @@ def change(line: Line, *changes: tuple[str, int]) -> None:
             row = number if "checkpoint" in statement else (1 << 40) + number
             assert connection.execute(statement, (row,)).rowcount == 1
     connection.close()
+
+
+def test_the_log_says_what_was_refused_and_as_what(line: Line, tmp_path: Path) -> None:
+    """The problem's type in the table, which would cut its sentence; that is in the JSON."""
+    component = tmp_path / "other.wasm"
+    component.write_bytes(read_source(SPEC.replace("router", "other")).component)
+    assert line.run("settings set", "install.allow=spec_only") == 0
+    assert line.run("install", str(component)) == 1
+    said = line.err
+    assert line.run("audit") == 0
+    last = line.out.splitlines()[-1]
+    assert "refused" in last
+    assert "what install  error install" in last
+    row = line.json("audit")["audit"][-1]
+    assert (row["type"], row["capsule"]) == ("refused", "other")
+    assert row["detail"]["error"]["detail"] in said
 
 
 def test_the_kept_key_proves_what_was_sealed(sealed: Line, tmp_path: Path) -> None:

@@ -98,6 +98,9 @@ def _cells(row: AuditRecord) -> tuple[object, ...]:
     detail = dict(row.detail)
     # Where it is stands beside it.
     detail.pop("capsule", None)
+    if isinstance(detail.get("error"), Mapping):
+        # Its sentence would be cut off: --json has it.
+        detail["error"] = detail["error"].get("code")
     said = "  ".join(
         f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         # The table cuts the end: a digest can be spared sooner than a version.
