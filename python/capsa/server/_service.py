@@ -173,7 +173,9 @@ class Service:
         except ConnectionError:
             # Nobody is there any more.
             raise
-        except Exception:  # noqa: BLE001 - whoever asked must get an answer, and the log the rest
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 - whoever asked must get an answer, and the log the rest; a panic is no Exception
             _log.exception("%s: %s %s failed", request_id, request.method, _place(request))
             fault = HostFault("a fault")
             status, media, headers, body = self._refused(fault, request, request_id, logged=True)
