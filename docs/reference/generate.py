@@ -95,9 +95,13 @@ def _help(*words: str) -> str:
 def problems() -> str:
     """Every type of problem: what it means, and what to do."""
     return "\n".join(
-        f"## {name}\n\n**{kind.status} · {kind.title}.** {kind.meaning}\n\n{_retried(kind)}{kind.advice}\n"
+        f"## {name}\n\n**{kind.status} · {kind.title}.** {kind.meaning}\n\n{_changed(kind)}{_retried(kind)}{kind.advice}\n"
         for name, kind in sorted(_problems.KINDS.items())
     )
+
+
+def _changed(kind: _problems.Kind) -> str:
+    return f"{kind.changed} " if kind.changed else ""
 
 
 def _retried(kind: _problems.Kind) -> str:

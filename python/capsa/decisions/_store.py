@@ -283,7 +283,8 @@ class Store:
             return WrongKind(f"{place[2]} is a tool: it decides and learns nothing", remedy="invoke it")
         if place in self._fold.capsules and asked == "tool":
             return WrongKind(
-                f"{place[2]} is a decision capsule: it cannot be invoked", remedy="ask it to decide"
+                f"{place[2]} is a decision capsule: it cannot be invoked, and has no policy",
+                remedy="ask it to decide",
             )
         return self._missing(place)
 

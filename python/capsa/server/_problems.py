@@ -23,6 +23,7 @@ class Kind(msgspec.Struct, frozen=True):
         meaning: What it means, one or two sentences.
         advice: What to do.
         retry_after_s: When trying again may help; ``None`` where it cannot.
+        changed: What the request has changed all the same; empty: nothing.
     """
 
     status: int
@@ -30,14 +31,21 @@ class Kind(msgspec.Struct, frozen=True):
     meaning: str
     advice: str
     retry_after_s: int | None = None
+    changed: str = ""
 
 
-def _guest(what: str) -> Kind:
+#: A tool's keys, files and requests are not taken back with the call.
+_DONE: Final = "Nothing is decided or learned. What a tool has done before it ended stays: its keys, its files, its requests."
+
+
+def _guest(what: str, limits: str = "") -> Kind:
+    mend = "Look at the server's log for what the capsule wrote, mend it, and install the next version."
     return Kind(
         500,
         f"The capsule {what}",
         f"The capsule's code {what}. It is the capsule's fault, not the host's; other capsules go on.",
-        "Look at the server's log for what the capsule wrote, mend it, and install the next version.",
+        mend if not limits else f"{mend} To a tool that needs more, give it by {limits} in its policy.",
+        changed=_DONE,
     )
 
 
@@ -131,6 +139,7 @@ KINDS: Final[dict[str, Kind]] = {
         "The capsule refused",
         "The capsule answered with an error of its own, which is the detail. Of a tool, `failure` is its name for it, and `retryable` says whether the same call may succeed later.",
         "The capsule's words say what it expects.",
+        changed=_DONE,
     ),
     "unauthorized": Kind(
         401,
@@ -284,17 +293,24 @@ KINDS: Final[dict[str, Kind]] = {
         503, "Stopping", "The server was told to stop and takes no new requests.", "Try again in a moment.", 2
     ),
     "capsule-trapped": _guest("stopped with a trap"),
-    "capsule-deadline": _guest("used up its processor time, or the time that it may take in all"),
-    "capsule-out-of-memory": _guest("needed more memory than it may have"),
+    "capsule-deadline": _guest(
+        "used up its processor time, or the time that it may take in all",
+        "`limits.cpu_ms` or `limits.wall_ms`",
+    ),
+    "capsule-out-of-memory": _guest("needed more memory than it may have", "`limits.memory_bytes`"),
     "capsule-stack": _guest("nested its calls too deep"),
-    "capsule-fuel": _guest("used up its fuel"),
-    "capsule-limit": _guest("went past a limit of its own, such as its calls of the host"),
+    "capsule-fuel": _guest("used up its fuel", "`limits.fuel`"),
+    "capsule-limit": _guest(
+        "went past a limit of its own, such as its calls of the host",
+        "the one that the answer names, of `limits`",
+    ),
     "capsule-bad-output": _guest("answered what its world or definition does not allow"),
     "internal": Kind(
         500,
         "A fault of the server",
         "Something failed that is not the caller's fault.",
         "Look at the server's log for the request id.",
+        changed="That is not known. A decision or feedback that is sent again with its `Idempotency-Key` counts once.",
     ),
 }
 
@@ -394,7 +410,7 @@ def page(name: str) -> str | None:
         ("Type", f"<code>/problems/{name}</code>"),
         ("Status", str(kind.status)),
         ("What it means", _marked(kind.meaning)),
-        ("What has changed", "Nothing."),
+        ("What has changed", _marked(kind.changed or "Nothing.")),
         ("What to do", _marked(kind.advice)),
     )
     listed = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in rows)
