@@ -193,16 +193,19 @@ def test_ids_of_what_was_taken_away_are_as_unknown_as_any(life: Reopened, case: 
 
 
 def test_a_copy_without_keys_opens_no_id_that_was_given_here(tmp_path: Path) -> None:
-    with capsa.open(tmp_path / "store") as store:
+    clock = Clock()
+    with capsa.open(tmp_path / "store", clock=clock) as store:
         router = store.install(SPEC)
         decision = given_id(router.decide({"task": "a"}))
         store.backup(tmp_path / "with", keys=True)
         store.backup(tmp_path / "without")
         store.rotate_keys()
+        # What is decided in the same millisecond has the older key, which the copy has, too.
+        clock.forward(0.001)
         younger = given_id(router.decide({"task": "a"}))
     for copy, known in (("with", "applied"), ("without", None)):
         # Upkeep would append events of its own.
-        with capsa.open(tmp_path / copy, upkeep=False) as store:
+        with capsa.open(tmp_path / copy, upkeep=False, clock=clock) as store:
             router = store.capsule("router")
             assert said_of(router, younger) == {UNKNOWN}
             if known is None:

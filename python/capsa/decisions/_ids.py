@@ -99,7 +99,7 @@ class IdKeys:
             self._add(0, 0)
 
     def rotate(self, now_ms: int) -> int:
-        """Makes a new key that seals decisions from now on; gives its number."""
+        """Makes a new key that seals decisions from the next millisecond on; gives its number."""
         if self._last >= _MOST_KEYS:
             raise HostFault("this store has as many keys as an id can name", remedy="keep the last one")
         # Not this millisecond's: some of its decisions have their ids already.

@@ -417,7 +417,10 @@ class Store:
         return _upkeep.upkeep(self, all_due=True)
 
     def rotate_keys(self) -> int:
-        """Makes a new key that seals decision ids from now on; gives its number. Ids of older keys still open."""
+        """Makes a new key that seals decision ids from the next millisecond on; gives its number.
+
+        Ids of older keys still open.
+        """
         self._check_usable()
         with self._lock:
             return self._ids.rotate(self._now_ms())
