@@ -460,14 +460,14 @@ def test_the_server_answers_while_tools_run(shared: Served) -> None:
     running = [threading.Thread(target=slow.invoke) for _ in range(4)]
     for thread in running:
         thread.start()
-    answered = 0
+    longest = 0.0
     while any(thread.is_alive() for thread in running):
+        begun = time.perf_counter()
         assert shared.get("/health", key=None).status == 200
-        answered += 1
+        longest = max(longest, time.perf_counter() - begun)
     for thread in running:
         thread.join()
-    # One after each of them, were they made on the loop.
-    assert answered > 5 * len(running)
+    assert longest < 0.7
 
 
 def test_a_stop_ends_the_threads_of_tools(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Literal
 
 import cbor2
+import msgspec
 
 from capsa.errors import (
-    CapsaError,
     InstallConflict,
     InstallRefused,
     InvalidCapsule,
@@ -25,38 +27,32 @@ _REFUSALS: Final = (InvalidRequest, InvalidSpec, InvalidCapsule, InstallConflict
 _DETAIL: Final = 1000
 
 
-class refusals:  # noqa: N801 - a context manager
-    """Records it where what is sent for a place is refused. Nobody waits for the disk.
-
-    A tenant is not made by what it refused: of one that is not there, nothing is recorded.
+class _About(msgspec.Struct):
+    """What is refused.
 
     Attributes:
         place: What it is for; without the name of the capsule while nobody has read it.
         digest: Of the component, once it was read.
     """
 
-    def __init__(self, store: Store, place: Place, what: Literal["install", "policy"]) -> None:
-        self._store = store
-        self._what = what
-        self.place = place
-        self.digest: str | None = None
+    place: Place
+    digest: str | None = None
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: object
-    ) -> None:
-        if not isinstance(failure, _REFUSALS):
-            return
-        store = self._store
-        with store._lock:
-            if self.place[0] in store._fold.tenants:
-                store._record(self.place, "refused", store._now_ms(), self._payload(failure))
+@contextmanager
+def refusals(store: Store, place: Place, what: Literal["install", "policy"]) -> Iterator[_About]:
+    """Records it where what is sent for a place is refused. Nobody waits for the disk.
 
-    def _payload(self, failure: CapsaError) -> bytes:
+    A tenant is not made by what it refused: of one that is not there, nothing is recorded.
+    """
+    about = _About(place)
+    try:
+        yield about
+    except _REFUSALS as failure:
         error = {"code": failure.code, "detail": failure.detail[:_DETAIL]}
-        said: dict[str, Any] = {"what": self._what, "error": error}
-        if self.digest is not None:
-            said["digest"] = self.digest
-        return cbor2.dumps(said, canonical=True)
+        said = {"what": what, "error": error} | ({} if about.digest is None else {"digest": about.digest})
+        with store._lock:
+            if about.place[0] in store._fold.tenants:
+                payload = cbor2.dumps(said, canonical=True)
+                store._record(about.place, "refused", store._now_ms(), payload)
+        raise

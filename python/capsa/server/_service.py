@@ -173,7 +173,8 @@ class Service:
         except ConnectionError:
             # Nobody is there any more.
             raise
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+            # Who ends the call or the process.
             raise
         except BaseException:  # noqa: BLE001 - whoever asked must get an answer, and the log the rest; a panic is no Exception
             _log.exception("%s: %s %s failed", request_id, request.method, _place(request))

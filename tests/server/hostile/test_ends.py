@@ -20,8 +20,8 @@ from tests.server.hostile.attack import Said, answers
 from tests.server.hostile.hurried import Hurried
 from tests.server.serving import INPUT, KEY, OUTCOME, ROUTER, Served
 
-#: What a busy machine may add to what a limit says: without the limit it would be 10 s at least.
-SLACK_S = 6.0
+#: What a busy machine may add to what a limit says.
+SLACK_S = 1.5
 
 
 class Feeding:

@@ -117,11 +117,10 @@ def test_hundreds_of_slow_clients_hold_up_nobody(hurried: Hurried) -> None:
         slow = [stack.enter_context(connected(hurried)) for _ in range(300)]
         for number, connection in enumerate(slow):
             connection.sendall(DECIDE if number % 2 else DECIDE + b"Content-Length: 5000\r\n\r\n ")
-        begun = time.monotonic()
         for _ in range(20):
+            begun = time.monotonic()
             assert hurried.post(f"{ROUTER}/decide", {}).status == 200
-        # Would each wait for slow ones, it were 12 s at least.
-        assert time.monotonic() - begun < 20 * HEAD_S / 2
+            assert time.monotonic() - begun < 1.0
 
 
 def test_a_client_that_goes_away_is_no_fault(hurried: Hurried) -> None:
